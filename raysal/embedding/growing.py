@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import (
+    FILES,
     Changes,
     FileSource,
     FirstSpans,
@@ -28,6 +29,7 @@ from raysal.embedding.changes import (
     is_single,
     unchanged_ids,
 )
+from raysal.embedding.file_hashes import FileHashes, hashed
 from raysal.embedding.moves import Met
 from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
@@ -36,27 +38,14 @@ from raysal.embedding.working import Work, commit_units
 from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
-from raysal.pool.growth import (
-    BEGUN,
-    KNOWN_BEFORE,
-    Begun,
-    KnownFiles,
-    TakenFile,
-    clear_chunks,
-    discard,
-    files_in,
-    files_name,
-    planned_files,
-    read_begun,
-    read_files,
-    write_files,
-)
+from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
 from raysal.pool.key_index import extend
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
+from raysal.pool.taken_files import KNOWN_BEFORE, KnownFiles, TakenFile, files_in, files_name, read_files, write_files
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.keys import check_keys, source_name
-from raysal.types import Stamp, Unit
+from raysal.types import Check, Stamp, Unit
 
 FINISH = "embed again: what is there by then is taken in"
 
@@ -115,6 +104,7 @@ def grow(
     work: Work,
     report: Progress,
     checking: Progress,
+    check: Check = "fast",
 ) -> Growth:
     """Take in what is new or changed. The pool is locked, and was made by this encoder.
 
@@ -125,7 +115,9 @@ def grow(
         stamp: of the source, taken before it is listed.
         work: how units are embedded.
         report: called with (items done, items to do).
-        checking: called with (items read, items to read) while items are compared with the source.
+        checking: called with (items read, items to read) while items are compared with the source, and with (files
+            read, 0) while these are hashed.
+        check: how changed files are found.
 
     Returns:
         What became of the pool.
@@ -138,25 +130,29 @@ def grow(
     begun, known_stamp = read_begun(out), read_stamp(out)
     if begun is None:
         (out / BEGUN).unlink(missing_ok=True)
-    if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
+    by_times = begun is None and check == "fast"
+    if by_times and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
-    if begun is None and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
+    if by_times and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
         remember(out, stamp)
         return Growth(pool=Pool(out), checked=checked)
     done = []
-    if begun is not None and not begun.single and _has_changed(out, source, begun):
+    if begun is not None and not begun.single and _has_changed(out, source, begun, check):
         discard(out, begun)
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
     extend(out, pool.chunks)  # each unit asks for its keys: a pool of an older raysal has no index yet
     known = KnownFiles(out, pool.generation)
-    changes = find_changes(pool, source, known)
+    hashes = FileHashes(out, known, checking) if check == "hash" else None
+    changes = find_changes(pool, source, known, hashes)
     kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
-    if (planned := _plan(pool, source, known, changes, kept_ids)) is not None:
+    if (planned := _plan(pool, source, known, changes, kept_ids, hashes)) is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
     if done:
         extend(out, done[-1].pool.chunks)
+    if hashes is not None and planned is None:
+        hashes.write(out)
     remember(out, stamp)
     return Growth(
         pool=done[-1].pool if done else pool,
@@ -189,15 +185,21 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
         spans = FirstSpans(source)  # the same items in the same order may lie in the files in another way
         for unit in source.units(pool.manifest.chunk_rows):
             spans.look(unit)
-        before = chain.from_iterable(map(files_in, read_files(out, 0)))
-        spans.write(out, (touched.get(file.name, file) for file in before))
+        before = list(chain.from_iterable(map(files_in, read_files(out, 0))))
+        known = any(digest is not None for _, digest in before)
+        spans.write(out, ((touched.get(file.name, file), digest) for file, digest in before), hashed=known)
     return checked
 
 
-def _has_changed(out: Path, source: FileSource, begun: Begun) -> bool:
+def _has_changed(out: Path, source: FileSource, begun: Begun, check: Check) -> bool:
     """Whether a file of a growth is not what it was when the growth was begun."""
-    now = {file.name: file for file in source.files()}
-    return any(now.get(file.name) != file for file in planned_files(out, begun)[1])
+    planned = {file.name: (file, digest) for file, digest in planned_files(out, begun)[1]}
+    now = [file for file in source.files() if file.name in planned]
+    if len(now) < len(planned) or any(planned[file.name][0] != file for file in now):
+        return True
+    if check == "fast":
+        return False
+    return any(digest != planned[file.name][1] for file, digest in hashed(now))
 
 
 class _Listing:
@@ -212,7 +214,12 @@ class _Listing:
 
 
 def _plan(
-    pool: Pool, source: FileSource, known: KnownFiles, changes: Changes, kept_ids: NDArray[np.int64]
+    pool: Pool,
+    source: FileSource,
+    known: KnownFiles,
+    changes: Changes,
+    kept_ids: NDArray[np.int64],
+    hashes: FileHashes | None,
 ) -> Begun | None:
     """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
@@ -264,7 +271,7 @@ def _plan(
         chunks=chunks,
         items=items,
         chunk_rows=rows,
-        files=write_files(pool.path, number, taken),
+        files=write_files(pool.path, number, _with_digests(taken, hashes), hashed=hashes is not None),
         kept=kept,
         single=single,
         source=source_record(source),
@@ -272,6 +279,14 @@ def _plan(
     clear_chunks(pool.path, begun.range)  # of a compaction that was stopped
     begun.write(pool.path)
     return begun
+
+
+def _with_digests(taken: Iterable[TakenFile], hashes: FileHashes | None) -> Iterator[TakenFile]:
+    """Files with what was found of their bytes, if they were hashed."""
+    stream = iter(taken)
+    while some := list(islice(stream, FILES)):
+        found = [None] * len(some) if hashes is None else hashes.digests([one.file for one in some])
+        yield from (replace(one, sha256=digest) for one, digest in zip(some, found, strict=True))
 
 
 def _is_single(source: FileSource, names: list[str]) -> bool:

@@ -15,10 +15,11 @@ from raysal.defaults import MOST_MISSING
 from raysal.errors import PoolError
 from raysal.pool import Pool
 from raysal.pool.generations import NO_ROW
-from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, taken_files, write_files
+from raysal.pool.growth import check_nothing_begun
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import Manifest
 from raysal.pool.removing import Removal, find_rows, remove_rows
+from raysal.pool.taken_files import GONE, TakenFile, taken_files, write_files
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.of_pool import source_of
 from raysal.store import locked

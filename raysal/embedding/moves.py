@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from raysal.arrow_values import text_array
 from raysal.embedding.changes import FileSource
 from raysal.errors import DuplicateKeys
-from raysal.pool.growth import KnownFiles, TakenFile
 from raysal.pool.lanes import text_hashes
+from raysal.pool.taken_files import KnownFiles, TakenFile
 from raysal.sources.keys import source_name
 from raysal.types import SourceFile, Unit
 

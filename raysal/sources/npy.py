@@ -101,10 +101,11 @@ class Npy:
     def files(self) -> Iterator[SourceFile]:
         """See `OfFiles`. Each is changed where the file of the keys is."""
         files = replace(self._listing)
-        keys = 0 if self.keys is None else look_at("", self.keys).changed_ns
+        keys = [] if self.keys is None else [look_at("", self.keys)]
         for name in files.names():
             file = look_at(name, files.file(name))
-            yield replace(file, changed_ns=max(file.changed_ns, keys))
+            newest = max(file.changed_ns, *(one.changed_ns for one in keys), 0)
+            yield replace(file, changed_ns=newest, parts=(*file.parts, *(part for one in keys for part in one.parts)))
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""

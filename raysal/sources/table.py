@@ -209,8 +209,9 @@ class Table:
         files = replace(self._listing)
         for name in files.names():
             file = look_at(name, files.file(name))
-            images = (look_at(path, place).changed_ns for path, place in self._images_of([files.path_of(name)]))
-            yield replace(file, changed_ns=max(file.changed_ns, *images, 0))
+            images = [look_at(path, place) for path, place in self._images_of([files.path_of(name)])]
+            newest = max(file.changed_ns, *(image.changed_ns for image in images), 0)
+            yield replace(file, changed_ns=newest, parts=(*file.parts, *(part for one in images for part in one.parts)))
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""

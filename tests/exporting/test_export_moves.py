@@ -26,8 +26,8 @@ from raysal.pool import Pool, open_pool
 from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
 from raysal.pool.generations import generation_file
-from raysal.pool.growth import KnownFiles, file_names_of, files_name
 from raysal.pool.removing import remove_items
+from raysal.pool.taken_files import KnownFiles, file_names_of, files_name
 from raysal.sources.base import Source
 from raysal.sources.table import Table
 from raysal.store import read_sealed, sha256_of, write_sealed
