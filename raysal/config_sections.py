@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.scale import AUTO, parse_scale
-from raysal.types import Metric
+from raysal.types import Check, Metric
 
 Count = Annotated[int, Field(ge=1)]
 """A whole number from 1."""
@@ -62,6 +62,8 @@ class EmbedConfig(Section):
     scale: Annotated[Literal["auto"] | float, BeforeValidator(parse_scale)] = AUTO
     """The power of two (a number, or "2^N") that vectors are multiplied by before they become float16; auto = what a
     sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
+    check: Check = "fast"
+    """How a job that goes on finds what changed: fast by the sizes and times of files, hash by their sha256."""
 
 
 class IndexConfig(Section):

@@ -16,13 +16,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
+
+    FilePath = str | bytes | Path
 
 Modality = Literal["image", "text", "vector"]
 """What kind of payload a source's items have."""
 Report = Callable[[str, int, int], None]
 """What long work tells of its progress: it is called with (stage, done, total). A total of 0 is unknown."""
+Check = Literal["fast", "hash"]
+"""How an embed job finds out which files changed: by their sizes and times, or by the sha256 of their bytes."""
 Metric = Literal["cosine", "l2"]
 """What "near" means in a pool: the angle between vectors, or their Euclidean distance."""
 _MOST_GROUPS = 8
@@ -147,6 +153,8 @@ class SourceFile:
     """When it was last written or replaced, in nanoseconds since 1970: the newest time that is known of it."""
     etag: str | None = None
     """What a bucket says of its version. Where it is known of two looks, it decides, and the time does not."""
+    parts: tuple[FilePath, ...] = field(default=(), compare=False, repr=False)
+    """The paths of the files whose bytes are its contents, the main one first; none where a source does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)

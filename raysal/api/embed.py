@@ -13,7 +13,7 @@ from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_PASSED_OVER, MAX_QUA
 from raysal.errors import ConfigError, EncoderError
 from raysal.pool import Pool, open_pool
 from raysal.scale import AUTO
-from raysal.types import Metric
+from raysal.types import Check, Metric
 
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
@@ -37,6 +37,7 @@ def embed(
     device: str = "cpu",
     metric: Metric = "cosine",
     scale: float | str = AUTO,
+    check: Check = "fast",
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
@@ -65,6 +66,8 @@ def embed(
         scale: the power of two, as a number or `2^N`, that vectors are multiplied by before they become float16.
             Exports, distances and queries have the given magnitude all the same. With `auto`, a sample of ready vectors
             decides, it is 1 for those of a model, and a pool that was begun keeps its own.
+        check: how a pool that is there finds what changed: `fast` by the sizes and times of files, `hash` by the sha256
+            of their bytes, which reads them all; see docs/pools.md.
 
     Returns:
         The open pool.
@@ -102,6 +105,7 @@ def embed(
         device=device,
         metric=metric,
         scale=scale,
+        check=check,
     )
     return open_pool(out)
 

@@ -25,6 +25,13 @@ class Distance(StrEnum):
     l2 = "l2"
 
 
+class HowChecked(StrEnum):
+    """The values of `raysal.types.Check`, as a choice on the command line."""
+
+    fast = "fast"
+    hash = "hash"
+
+
 def embed(
     source: Annotated[
         str,
@@ -110,6 +117,10 @@ def embed(
             "distances and queries keep the given magnitude. auto: what a sample of ready vectors needs, else 1.",
         ),
     ] = AUTO,
+    check: Annotated[
+        HowChecked,
+        Option(help="How files that changed are found: by size and time, or by sha256, which reads all of them."),
+    ] = HowChecked.fast,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -163,6 +174,7 @@ def embed(
             device=device,
             metric=metric.value,
             scale=scale,
+            check=check.value,
             report=lambda count, total: report("embedding", count, total),
             checking=lambda count, total: report("checking", count, total),
         )

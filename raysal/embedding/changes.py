@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import checked_columns, unit_contents
+from raysal.embedding.file_hashes import FileHashes
 from raysal.embedding.origin import TAKE_IN, check_fields, stamp_of
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.recorded import encoder_fields, source_fields, with_absolute_paths
@@ -22,8 +23,8 @@ from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
 from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
-from raysal.pool.growth import KnownFiles, TakenFile, write_files
 from raysal.pool.layout import MANIFEST, read_stamp
+from raysal.pool.taken_files import KnownFiles, TakenFile, write_files
 from raysal.pool.taking_in import known_ids, same_rows, stored_rows
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.begun import as_begun
@@ -63,15 +64,21 @@ class FirstSpans:
         if not self._single:
             add_spans(self._spans, self._source, unit, unit.first_id)
 
-    def write(self, pool: Path) -> None:
-        """Write the table of generation 0: the files as they are now, before any is read."""
-        if self._source is not None:
-            write_files(pool, 0, self._taken(self._source))
+    def write(self, pool: Path, files: Iterable[tuple[SourceFile, bytes | None]], *, hashed: bool = False) -> None:
+        """Write the table of generation 0.
 
-    def _taken(self, source: OfFiles) -> Iterator[TakenFile]:
-        for place, file in enumerate(source.files()):
+        Args:
+            pool: the directory.
+            files: of the source, with their digests if they are `hashed`; looked at before any item is read.
+            hashed: whether their digests are kept.
+        """
+        if self._source is not None:
+            write_files(pool, 0, self._taken(files), hashed=hashed)
+
+    def _taken(self, files: Iterable[tuple[SourceFile, bytes | None]]) -> Iterator[TakenFile]:
+        for place, (file, digest) in enumerate(files):
             first, items = (place, 1) if self._single else self._spans.get(file.name, (0, 0))
-            yield TakenFile(file=file, first_id=first, items=items)
+            yield TakenFile(file=file, first_id=first, items=items, sha256=digest)
 
 
 def add_spans(spans: dict[str, tuple[int, int]], source: OfFiles, unit: Unit, first_id: int) -> None:
@@ -96,13 +103,16 @@ class Changes:
     """Files that it took in and that are not there any more."""
 
 
-def find_changes(pool: Pool, source: FileSource, known: KnownFiles) -> Changes:
-    """Compare the files of a source with those that a pool took in. It costs a `stat` for each.
+def find_changes(pool: Pool, source: FileSource, known: KnownFiles, hashes: FileHashes | None = None) -> Changes:
+    """Compare the files of a source with those that a pool took in.
+
+    It costs a `stat` for each; with `hashes` a reading.
 
     Args:
         pool: the pool.
         source: its source.
         known: the files that the pool took in.
+        hashes: those that are recorded; None to compare sizes and times.
 
     Returns:
         The changes.
@@ -113,8 +123,12 @@ def find_changes(pool: Pool, source: FileSource, known: KnownFiles) -> Changes:
     found = Changes()
     for some in _in_batches(source.files(), FILES):
         places, same = known.look(some)
+        if hashes is not None:
+            some, same = hashes.same(some, places)
         new = {file.name for file, place in zip(some, places, strict=True) if place < 0}
         had = set() if known.complete or not new else _had_before(pool, source, [f for f in some if f.name in new])
+        if hashes is not None:  # they may have other contents
+            new, had = new - had, set()
         found.as_before += [file for file in some if file.name in had]
         found.files += [file for file, one in zip(some, same, strict=True) if not one and file.name not in had]
         found.changed |= {file.name for file, one in zip(some, same, strict=True) if not one and file.name not in new}

@@ -10,47 +10,43 @@ from __future__ import annotations
 
 import json
 import time
-from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.arrow_values import text_array
 from raysal.embedding.base import Encoder
-from raysal.embedding.changes import Changes, FileSource, add_spans, find_changes, is_single, unchanged_ids
+from raysal.embedding.changes import (
+    FILES,
+    Changes,
+    FileSource,
+    FirstSpans,
+    add_spans,
+    find_changes,
+    is_single,
+    unchanged_ids,
+)
+from raysal.embedding.file_hashes import FileHashes, hashed
+from raysal.embedding.moves import Met
 from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
-from raysal.errors import DuplicateKeys, SourceChanged
+from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
-from raysal.pool.growth import (
-    BEGUN,
-    KNOWN_BEFORE,
-    Begun,
-    KnownFiles,
-    TakenFile,
-    clear_chunks,
-    discard,
-    files_name,
-    look_again,
-    planned_files,
-    read_begun,
-    write_files,
-)
+from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
 from raysal.pool.key_index import extend
-from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.place import files_of
+from raysal.pool.taken_files import KNOWN_BEFORE, KnownFiles, TakenFile, files_in, files_name, read_files, write_files
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.keys import check_keys, source_name
-from raysal.types import Stamp, Unit
+from raysal.types import Check, Stamp, Unit
 
 FINISH = "embed again: what is there by then is taken in"
 
@@ -109,6 +105,7 @@ def grow(
     work: Work,
     report: Progress,
     checking: Progress,
+    check: Check = "fast",
 ) -> Growth:
     """Take in what is new or changed. The pool is locked, and was made by this encoder.
 
@@ -119,7 +116,9 @@ def grow(
         stamp: of the source, taken before it is listed.
         work: how units are embedded.
         report: called with (items done, items to do).
-        checking: called with (items read, items to read) while items are compared with the source.
+        checking: called with (items read, items to read) while items are compared with the source, and with (files
+            read, 0) while these are hashed.
+        check: how changed files are found.
 
     Returns:
         What became of the pool.
@@ -132,25 +131,29 @@ def grow(
     begun, known_stamp = read_begun(out), read_stamp(out)
     if begun is None:
         files_of(out).delete([BEGUN])
-    if begun is None and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
+    by_times = begun is None and check == "fast"
+    if by_times and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
-    if begun is None and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
+    if by_times and (checked := _is_as_it_was(out, source, stamp, checking)) is not None:
         remember(out, stamp)
         return Growth(pool=Pool(out), checked=checked)
     done = []
-    if begun is not None and not begun.single and _has_changed(out, source, begun):
+    if begun is not None and not begun.single and _has_changed(out, source, begun, check):
         discard(out, begun)
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
     extend(out, pool.chunks)  # each unit asks for its keys: a pool of an older raysal has no index yet
     known = KnownFiles(out, pool.generation)
-    changes = find_changes(pool, source, known)
+    hashes = FileHashes(out, known, checking) if check == "hash" else None
+    changes = find_changes(pool, source, known, hashes)
     kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
-    if (planned := _plan(pool, source, known, changes, kept_ids)) is not None:
+    if (planned := _plan(pool, source, known, changes, kept_ids, hashes)) is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
     if done:
         extend(out, done[-1].pool.chunks)
+    if hashes is not None and planned is None:
+        hashes.write(out)
     remember(out, stamp)
     return Growth(
         pool=done[-1].pool if done else pool,
@@ -174,19 +177,30 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
     known = all("contents" in record for record in pool.records)
     if not known or source.fingerprint() != pool.manifest.source["fingerprint"]:
         return None
+    touched = {file.name: file for file in find_changes(pool, source, KnownFiles(out, 0)).files}
     try:
         checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
     except SourceChanged:
         return None
     if files_of(out).has(files_name(0)):
-        look_again(out, source.files())
+        spans = FirstSpans(source)  # the same items in the same order may lie in the files in another way
+        for unit in source.units(pool.manifest.chunk_rows):
+            spans.look(unit)
+        before = list(chain.from_iterable(map(files_in, read_files(out, 0))))
+        known = any(digest is not None for _, digest in before)
+        spans.write(out, ((touched.get(file.name, file), digest) for file, digest in before), hashed=known)
     return checked
 
 
-def _has_changed(out: Path, source: FileSource, begun: Begun) -> bool:
+def _has_changed(out: Path, source: FileSource, begun: Begun, check: Check) -> bool:
     """Whether a file of a growth is not what it was when the growth was begun."""
-    now = {file.name: file for file in source.files()}
-    return any(now.get(file.name) != file for file in planned_files(out, begun)[1])
+    planned = {file.name: (file, digest) for file, digest in planned_files(out, begun)[1]}
+    now = [file for file in source.files() if file.name in planned]
+    if len(now) < len(planned) or any(planned[file.name][0] != file for file in now):
+        return True
+    if check == "fast":
+        return False
+    return any(digest != planned[file.name][1] for file, digest in hashed(now))
 
 
 class _Listing:
@@ -201,12 +215,18 @@ class _Listing:
 
 
 def _plan(
-    pool: Pool, source: FileSource, known: KnownFiles, changes: Changes, kept_ids: NDArray[np.int64]
+    pool: Pool,
+    source: FileSource,
+    known: KnownFiles,
+    changes: Changes,
+    kept_ids: NDArray[np.int64],
+    hashes: FileHashes | None,
 ) -> Begun | None:
     """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
     before = list(changes.as_before)
-    if len(kept_ids):  # of single files: those that were only touched are not listed
+    single = _is_single(source, [file.name for file in files])
+    if single and len(kept_ids):  # those that were only touched are not listed
         old = known_ids(pool, [file.name for file in files if file.name in changes.changed])
         touched = {name for name, id in old.items() if _is_in(kept_ids, id)}
         before += [file for file in files if file.name in touched]
@@ -220,17 +240,15 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    others = _Others(source, names, rows)
+    met = Met(source, known, names, rows)
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
-    single = True
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
-        _check_new(source, known, unit, old, others)
+        met.look(unit, old)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
-        single = single and is_single(source, unit)
         add_spans(spans, source, unit, first_id + items)
         items, chunks = items + len(unit.keys), chunks + 1
         if kept and kept[-1][1] == unit.index:
@@ -239,9 +257,12 @@ def _plan(
             kept.append([unit.index, unit.index + 1])
     if not chunks:
         return None
-    came = [(file, *spans.get(file.name, (0, 0))) for file in files]
-    taken = [TakenFile(file=file, first_id=first, items=count) for file, first, count in came]
-    taken += [TakenFile(file=file, first_id=KNOWN_BEFORE, items=0) for file in before]
+    came = ((file, *spans.get(file.name, (0, 0))) for file in files)
+    taken = chain(
+        (TakenFile(file=file, first_id=first, items=count) for file, first, count in came),
+        met.taken(files),
+        (TakenFile(file=file, first_id=KNOWN_BEFORE, items=0) for file in before),
+    )
     number = pool.generation + 1
     mark_changed(pool.path)
     begun = Begun(
@@ -251,7 +272,7 @@ def _plan(
         chunks=chunks,
         items=items,
         chunk_rows=rows,
-        files=write_files(pool.path, number, taken),
+        files=write_files(pool.path, number, _with_digests(taken, hashes), hashed=hashes is not None),
         kept=kept,
         single=single,
         source=source_record(source),
@@ -261,51 +282,24 @@ def _plan(
     return begun
 
 
+def _with_digests(taken: Iterable[TakenFile], hashes: FileHashes | None) -> Iterator[TakenFile]:
+    """Files with what was found of their bytes, if they were hashed."""
+    stream = iter(taken)
+    while some := list(islice(stream, FILES)):
+        found = [None] * len(some) if hashes is None else hashes.digests([one.file for one in some])
+        yield from (replace(one, sha256=digest) for one, digest in zip(some, found, strict=True))
+
+
+def _is_single(source: FileSource, names: list[str]) -> bool:
+    """Whether each of these files is one item, which has its name for a key."""
+    some = list(islice(source.units_in(names, len(names) + 1), 1)) if names else []
+    return bool(some) and len(some[0].keys) == len(names) and is_single(source, some[0])
+
+
 def _is_in(ids: NDArray[np.int64], id: int) -> bool:
     """Whether ascending ids have one."""
     place = int(np.searchsorted(ids, id))
     return place < len(ids) and int(ids[place]) == id
-
-
-class _Others:
-    """The files of a source that a growth does not list."""
-
-    def __init__(self, source: FileSource, listed: Collection[str], chunk_rows: int) -> None:
-        self._source, self._listed, self._rows = source, listed, chunk_rows
-
-    @cached_property
-    def _hashes(self) -> NDArray[np.int64]:
-        """Of their keys, ascending: 8 bytes for each. They are listed when this is first asked."""
-        listed, found = set(self._listed), array("q")
-        names = (file.name for file in self._source.files() if file.name not in listed)
-        for unit in self._source.units_in(names, self._rows):
-            found.frombytes(text_hashes(text_array(unit.keys)).tobytes())
-        return np.sort(np.frombuffer(found, np.int64))
-
-    def having(self, keys: Sequence[str]) -> list[str]:
-        """Those of some keys that they have."""
-        hashes = text_hashes(text_array(keys))
-        low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
-        return [key for key, here in zip(keys, (low < high).tolist(), strict=True) if here]
-
-
-def _check_new(source: FileSource, known: KnownFiles, unit: Unit, old: dict[str, int], others: _Others) -> None:
-    """Refuse keys of items that are there, and that a file has which did not change.
-
-    An item keeps its id where it is moved to another file, so the one that it came from may not have it any more.
-
-    Raises:
-        DuplicateKeys: there are such keys.
-    """
-    if not old or is_single(source, unit):
-        return
-    names, counts = zip(*source.spans(unit), strict=True)
-    now = np.repeat(known.places_of(names), counts)
-    rows = [row for row, key in enumerate(unit.keys) if key in old]
-    came = known.file_of(np.array([old[unit.keys[row]] for row in rows], np.int64))
-    doubted = [unit.keys[row] for row, place in zip(rows, came.tolist(), strict=True) if not 0 <= place == now[row]]
-    if doubted and (twice := others.having(doubted)):
-        raise DuplicateKeys(source_name(source), twice)
 
 
 def _finish(

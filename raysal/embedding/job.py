@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import FileSource, FirstSpans
+from raysal.embedding.file_hashes import TABLE, hashed
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import (
@@ -32,10 +33,10 @@ from raysal.pool.layout import MANIFEST, Manifest, check_blurred, scale_in, writ
 from raysal.pool.place import directory_of, files_of
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
-from raysal.sources.base import PassesOver, Source
+from raysal.sources.base import OfFiles, PassesOver, Source
 from raysal.sources.begun import listed_for
 from raysal.store import check_kind
-from raysal.types import Metric, PassedOver, Stamp
+from raysal.types import Check, Metric, PassedOver, Stamp
 
 CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
@@ -95,6 +96,7 @@ def embed(
     device: str = "cpu",
     metric: Metric = "cosine",
     scale: float | str = AUTO,
+    check: Check = "fast",
     report: Progress = no_progress,
     checking: Progress = no_progress,
 ) -> EmbedReport:
@@ -124,8 +126,12 @@ def embed(
         metric: what "near" means in this pool from now on.
         scale: the power of two that vectors are multiplied by before they become float16. With `auto`, a sample of
             ready vectors decides, it is 1 for those of a model, and a pool that was begun keeps its own.
+        check: how it is found out what changed since it was embedded: `fast` compares the sizes and times of files;
+            `hash` reads each file, and compares its sha256 with the one that was recorded when it was taken in.
+            Where none was, contents are compared, as of a file that was touched, and it is recorded.
         report: called with (items done, items in all) at the start and after every commit.
-        checking: called with (items read, items to read) while committed items are compared with the source.
+        checking: called with (items read, items to read) while committed items are compared with the source, and with
+            (files read, 0) while these are hashed.
 
     Returns:
         What the job did.
@@ -135,7 +141,7 @@ def embed(
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
         ConfigError: an argument is out of range, or the scale is no power of two.
-        UnknownName: there is no such backend or metric.
+        UnknownName: there is no such backend, metric or check.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
         FingerprintMismatch: `out` holds a pool of another encoder.
@@ -145,7 +151,7 @@ def embed(
         RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
     shares = {"max_quarantine": max_quarantine, "max_passed_over": max_passed_over}
-    check_arguments(batch_size, chunk_rows, workers, decode_threads, shares, threads, backend, metric)
+    check_arguments(batch_size, chunk_rows, workers, decode_threads, shares, threads, backend, metric, check)
     asked = as_scale(scale)
     work = Work(
         batch_size=batch_size,
@@ -175,7 +181,7 @@ def embed(
             same["chunk_rows"] = begun.chunk_rows
         with files_of(pool).writing():
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
-            return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, shares)
+            return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, check, shares)
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
@@ -185,8 +191,11 @@ def embed(
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
         writer = PoolWriter(pool, manifest)
-        checked = check_contents(pool, manifest, writer.committed, source, stamp, checking)
-        spans.write(pool)
+        checked = check_contents(pool, manifest, writer.committed, source, stamp, checking, trusted=check == "fast")
+        (pool / TABLE).unlink(missing_ok=True)  # the next line says what the pool takes in from now on
+        files = source.files() if isinstance(source, OfFiles) else ()
+        how = hashed(files, checking) if check == "hash" else ((file, None) for file in files)
+        spans.write(pool, how, hashed=check == "hash")
         remember(pool, stamp)
         if passed.taken or passed.counts:  # the source looked through a folder
             write_passed_over(pool, passed)
@@ -225,11 +234,12 @@ def _grown(
     work: Work,
     report: Progress,
     checking: Progress,
+    check: Check,
     shares: Mapping[str, float],
 ) -> EmbedReport:
     """Let a finished pool take in what is new, and say what it is now."""
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
-    done = grow(out, source, encoder, stamp, work, report, checking)
+    done = grow(out, source, encoder, stamp, work, report, checking, check)
     if passed.taken or passed.counts:
         write_passed_over(out, passed)
     pool = done.pool

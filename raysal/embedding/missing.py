@@ -15,11 +15,12 @@ from raysal.defaults import MOST_MISSING
 from raysal.errors import PoolError
 from raysal.pool import Pool
 from raysal.pool.generations import NO_ROW
-from raysal.pool.growth import GONE, TakenFile, check_nothing_begun, taken_files, write_files
+from raysal.pool.growth import check_nothing_begun
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import Manifest
 from raysal.pool.place import directory_of, files_of
 from raysal.pool.removing import Removal, find_rows, remove_rows
+from raysal.pool.taken_files import GONE, TakenFile, taken_files, write_files
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.of_pool import source_of
 from raysal.types import SourceFile
@@ -82,7 +83,7 @@ def _write_gone(pool: Pool, source: OfFiles) -> str:
     there = np.sort(text_hashes(text_array(names)))
 
     def gone() -> Iterator[TakenFile]:
-        for table in taken_files(pool.path, pool.generation):
+        for _, table in taken_files(pool.path, pool.generation):
             column: Any = table["name"].combine_chunks()
             for row in np.flatnonzero(~_is_in(there, text_hashes(column))).tolist():
                 file = SourceFile(name=column[row].as_py(), bytes=GONE, changed_ns=0)

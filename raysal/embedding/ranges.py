@@ -7,7 +7,7 @@ from typing import get_args
 
 from raysal.defaults import MAX_CHUNK_ROWS
 from raysal.errors import ConfigError, UnknownName
-from raysal.types import Metric
+from raysal.types import Check, Metric
 
 
 def check_arguments(
@@ -19,12 +19,13 @@ def check_arguments(
     threads: int,
     backend: str,
     metric: str,
+    check: str,
 ) -> None:
     """Refuse arguments of `raysal.embedding.job.embed` that mean nothing.
 
     Raises:
         ConfigError: a number is out of range.
-        UnknownName: there is no such backend or metric.
+        UnknownName: there is no such backend, metric or check.
     """
     ranges: dict[str, tuple[float, int, int | None]] = {
         "batch_size": (batch_size, 1, None),
@@ -42,3 +43,5 @@ def check_arguments(
         raise UnknownName("embed.backend", backend, ["local", "ray"])
     if metric not in get_args(Metric):
         raise UnknownName("embed.metric", metric, get_args(Metric))
+    if check not in get_args(Check):
+        raise UnknownName("embed.check", check, get_args(Check))

@@ -27,9 +27,9 @@ from raysal.exporting.base import Media, media_of
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import ALGORITHM, as_hex, item_digest
-from raysal.pool.growth import KnownFiles
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, SOURCE, chunk_file, read_stamp
+from raysal.pool.taken_files import KnownFiles
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.folder import Folder
 from raysal.sources.keys import source_name

@@ -6,7 +6,8 @@
     removed/00001.arrow           ids and rows of all items of these chunks that the generation lacks
     removed/00001.parquet         keys of the items that it took out by name
     replaced/00001.parquet        ids of items that this generation took in, and of those in whose place they are
-    files/00001.parquet           the files of the source that this generation took in, as they were then
+    files/00001.parquet           the files of the source that this generation took in, as they were then, and which of
+                                  the pool's items each of them had
 
 Generation 0 is `pool.json` and the chunks that it counts. Each later one adds chunks behind those of the one before,
 or lacks more items. Chunks and ids are never given twice. A reader sees one generation: the newest, or the one that it

@@ -165,6 +165,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         device=config.fleet.device,
         metric=settings.metric,
         scale=settings.scale,
+        check=settings.check,
         report=lambda done, total: report("embed", done, total),
         checking=lambda done, total: report("check", done, total),
     )

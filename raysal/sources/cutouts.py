@@ -129,7 +129,9 @@ class Cutouts:
         """The catalogue, which is as new as the newest of its images; see `OfFiles`."""
         looks = list(self._looks())
         size, newest = sum(file.bytes for file in looks), max(file.changed_ns for file in looks)
-        yield replace(looks[0], bytes=size, changed_ns=newest)
+        yield replace(
+            looks[0], bytes=size, changed_ns=newest, parts=tuple(part for file in looks for part in file.parts)
+        )
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List the items of the catalogue, if it is named; see `OfFiles`."""

@@ -129,7 +129,8 @@ def look_at(name: str, path: str | bytes | Path) -> SourceFile:
         found = os.stat(path)
     except OSError:
         return SourceFile(name=name, bytes=-1, changed_ns=0)
-    return SourceFile(name=name, bytes=found.st_size, changed_ns=max(found.st_mtime_ns, found.st_ctime_ns))
+    newest = max(found.st_mtime_ns, found.st_ctime_ns)
+    return SourceFile(name=name, bytes=found.st_size, changed_ns=newest, parts=(path,))
 
 
 def stamp_of_files(files: Iterable[tuple[str, str | bytes | Path]]) -> Stamp:

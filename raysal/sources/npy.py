@@ -80,7 +80,7 @@ class Npy:
             versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, _, kind = versions.get(np.lib.format.read_magic(text), _no_header)(text)
             if len(shape) == 2 and not not_numbers(kind):
-                return shape
+                return int(shape[0]), int(shape[1])
         rows, dim = self._matrix(name).shape
         return rows, dim
 
@@ -115,11 +115,13 @@ class Npy:
 
     def files(self) -> Iterator[SourceFile]:
         """See `OfFiles`. Each is changed where the file of the keys is."""
-        if self.keys is None:
-            return self._listing.look()
-        keys = look_at("", self.keys).changed_ns
-        files = self._listing.look()
-        return (replace(file, changed_ns=max(file.changed_ns, keys), etag=_with(file.etag, keys)) for file in files)
+        keys = [] if self.keys is None else [look_at("", self.keys)]
+        newest = max([one.changed_ns for one in keys], default=0)
+        more = tuple(part for one in keys for part in one.parts)
+        for file in self._listing.look():
+            etag = _with(file.etag, newest) if keys else file.etag
+            parts = (*file.parts, *more) if file.parts else ()
+            yield replace(file, changed_ns=max(file.changed_ns, newest), etag=etag, parts=parts)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""

@@ -9,7 +9,7 @@ from typing import Any
 from raysal.config import Choice
 from raysal.errors import SourceError
 from raysal.pool import Pool
-from raysal.pool.growth import file_names_of
+from raysal.pool.taken_files import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.registry import SOURCES
 from raysal.types import Item, Unit

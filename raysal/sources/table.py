@@ -204,8 +204,10 @@ class Table:
     def files(self) -> Iterator[SourceFile]:
         """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
         for file in self._listing.look():
-            images = (look_at(path, place).changed_ns for path, place in self._images_of(file.name))
-            yield replace(file, changed_ns=max(file.changed_ns, *images, 0))
+            images = [look_at(path, place) for path, place in self._images_of(file.name)]
+            newest = max(file.changed_ns, *(image.changed_ns for image in images), 0)
+            parts = (*file.parts, *(part for one in images for part in one.parts)) if file.parts else ()
+            yield replace(file, changed_ns=newest, parts=parts)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""

@@ -53,15 +53,17 @@ def parts_of(name: str, path: bytes) -> Iterator[tuple[str, bytes]]:
 
 def look_at_store(name: str, store: bytes) -> SourceFile:
     """A store as it is now: the size of all its files, and the time of the newest. It costs one `stat` per file."""
-    size, newest = 0, 0
+    size, newest, files = 0, 0, list[bytes]()
     for _, part in parts_of(name, store):
         try:
             found = os.stat(part)
         except OSError:
             continue  # it was deleted while we looked; its folder has a new time
-        size += 0 if os.path.isdir(part) else found.st_size
         newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
-    return SourceFile(name=name, bytes=size if newest else -1, changed_ns=newest)
+        if not os.path.isdir(part):
+            size += found.st_size
+            files.append(part)
+    return SourceFile(name=name, bytes=size if newest else -1, changed_ns=newest, parts=tuple(files))
 
 
 class _Shards(NamedTuple):

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from raysal.buckets import is_url
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.pool import Pool
-from raysal.pool.growth import file_names_of
+from raysal.pool.taken_files import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
 from raysal.sources.files import Files

@@ -43,6 +43,7 @@ SURFACE = {
         "--metric",
         "--scale",
         "--origin",
+        "--check",
     ],
     "export": [
         "pool",
@@ -272,7 +273,7 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 def test_names_in_the_help_are_all_there_are() -> None:
     """Names that the help takes from a registry, and names that a command writes out."""
-    from raysal.cli.embed import Distance
+    from raysal.cli.embed import Distance, HowChecked
     from raysal.cli.export import Forms
     from raysal.cli.index import KindName
     from raysal.embedding import ENCODERS
@@ -283,7 +284,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.scoring import SCORES
     from raysal.scoring.novelty.registry import NOVELTIES
     from raysal.strategies import SELECTORS
-    from raysal.types import Metric
+    from raysal.types import Check, Metric
 
     listed = {
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
@@ -297,3 +298,4 @@ def test_names_in_the_help_are_all_there_are() -> None:
     assert set(KindName) == {"auto", *KINDS}
     assert set(Forms) == set(FORMS)
     assert set(Distance) == set(get_args(Metric))
+    assert set(HowChecked) == set(get_args(Check))

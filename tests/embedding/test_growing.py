@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from changing_sources import (
     as_older,
     changed,
     key_in,
+    texts_in,
     touch,
 )
 from growing_pools import Disk, Stop, contents, files_in, held, make
@@ -36,10 +36,8 @@ from raysal.pool.generations import newest_generation
 from raysal.pool.growth import BEGUN, read_begun
 from raysal.pool.removing import remove_items
 from raysal.pool.taking_in import links_of
-from raysal.sources.base import Source
 from raysal.sources.npy import Npy
 from raysal.sources.of_pool import read_items, source_of
-from raysal.sources.text import Text
 from raysal.web.catalogue import Entry
 from raysal.web.payloads import Payloads
 
@@ -342,20 +340,6 @@ def test_what_quarantine_holds_is_read_once_for_all_units(tmp_path: Path, monkey
 
 
 # items that go from one file to another
-
-
-def texts_in(folder: Path, **files: Sequence[Row]) -> Source:
-    """A folder of these files of texts, and no others. A file that is as it was is not touched."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        if path.stem not in files:
-            path.unlink()
-    for name, rows in files.items():
-        KINDS["csv"](folder.parent / name, rows)
-        new = (folder.parent / name).with_suffix(".csv")
-        if not (there := folder / new.name).exists() or there.read_bytes() != new.read_bytes():
-            new.rename(there)
-    return Text(path=folder, carry=("label",))
 
 
 def test_an_item_that_was_moved_to_another_file_is_no_item_of_two_files(tmp_path: Path) -> None:

@@ -129,6 +129,20 @@ def write_csv(path: Path, rows: Sequence[Row]) -> Source:
     return Text(path=path.with_suffix(".csv"), carry=("label",))
 
 
+def texts_in(folder: Path, **files: Sequence[Row]) -> Source:
+    """A folder of these files of texts, and no others. A file that is as it was is not touched."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.stem not in files:
+            path.unlink()
+    for name, rows in files.items():
+        write_csv(folder.parent / name, rows)
+        new = (folder.parent / name).with_suffix(".csv")
+        if not (there := folder / new.name).exists() or there.read_bytes() != new.read_bytes():
+            new.rename(there)
+    return Text(path=folder, carry=("label",))
+
+
 def write_csvs(path: Path, rows: Sequence[Row]) -> Source:
     """A folder of text files in folders, three rows in each."""
     emptied(path)
