@@ -85,6 +85,35 @@ def test_what_passes_is_tried_again(full: Bucket, monkeypatch: pytest.MonkeyPatc
     assert full.read("ab") == b"ab"
 
 
+def test_a_listing_that_broke_goes_on_without_a_name_twice(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
+    system = type(fsspec.filesystem("memory"))
+    real, calls = system.ls, iter(range(100))
+
+    def broken(self: object, *args: object, **named: object) -> object:
+        if next(calls) in (1, 3, 4):  # in the middle of the tree
+            raise ConnectionResetError("reset")
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(system, "ls", broken)
+    assert [found.name for found in full.list()] == sorted(NAMES)
+    assert next(calls) > 4
+
+
+def test_what_changes_while_it_is_read_is_noticed(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = type(fsspec.filesystem("memory"))
+    real = system.cat_file
+
+    def read(self: object, *args: object, **named: object) -> object:
+        data = real(self, *args, **named)
+        full.write("ab", b"others")
+        return data
+
+    monkeypatch.setattr(system, "cat_file", read)
+    with pytest.raises(BucketError, match="was changed"):
+        full.read("ab")
+
+
 def test_a_scheme_nobody_knows() -> None:
     with pytest.raises(BucketError, match="no file system is known for nowhere://"):
         list(Bucket("nowhere://a/b").list())
