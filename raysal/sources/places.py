@@ -17,6 +17,7 @@ from raysal.sources.kinds import SPLITS, STATE
 PathOrUrl = Path | str
 """Where a source is: a path, or the URL of a bucket as text."""
 _MAGIC = re.compile(r"[*?[]")
+_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class Place(NamedTuple):
@@ -124,6 +125,8 @@ def is_saved(place: Place) -> bool:
 
 def _refuse(path: PathOrUrl) -> NoReturn:
     fix = "check the path" if "{" not in str(path) else "check the path; a pattern has *, ?, [...] or **, not {...}"
+    if isinstance(path, Path) and _COLLAPSED.match(str(path)):
+        fix = "write a URL as text: a Path joins its slashes"
     raise SourceError(path, "no such file or directory", fix)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ from raysal.pool import Manifest, Pool
 from raysal.sources import reading_ahead
 from raysal.sources.base import Source
 from raysal.sources.folder import Folder
+from raysal.web.catalogue import Entry
+from raysal.web.payloads import Payloads
 
 IN_BUCKETS = [kind for kind in KINDS if kind not in ("zarr", "vectors", "images", "texts")]
 PARTED = ("tables", "shards", "csvs")
@@ -189,6 +192,30 @@ def test_embed_twice_from_a_bucket(tmp_path: Path, bucket_store: ObjectStore) ->
     assert all(fault.times == 0 for fault in faults)
     assert SECRET not in "".join((*first[1:], *second[1:]))
     assert Manifest.read(tmp_path / "pool").source["config"]["path"] == f"{bucket_store.url}/shards"
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "csvs"])
+def test_a_page_shows_what_lies_in_the_bucket(kind: str, tmp_path: Path, bucket_store: ObjectStore) -> None:
+    on_disk, in_bucket = written(kind, tmp_path, ROWS, bucket_store)
+    for pool, source in (("a", on_disk), ("b", in_bucket)):
+        make(source, tmp_path / pool)
+    assert shown(Pool(tmp_path / "b")) == shown(Pool(tmp_path / "a"))
+
+
+def shown(pool: Pool) -> dict[int, Any]:
+    payloads = Payloads(pool)
+    return {id: payloads.read(Entry(id, key, None)) for key, (id, *_) in held(pool).items()}
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_media_that_were_moved_to_a_bucket_are_exported(kind: str, tmp_path: Path, bucket_store: ObjectStore) -> None:
+    on_disk, in_bucket = written(kind, tmp_path, ROWS, bucket_store)
+    make(on_disk, tmp_path / "pool")
+    shutil.rmtree(tmp_path / "at")
+    words = ("export", tmp_path / "pool", "--as", "webdataset", "--out", tmp_path / "out", "--source", in_bucket.path)
+    done = cli(*words, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["exported"], done.json["lost"]) == (8, 0)
 
 
 @pytest.mark.parametrize("kind", ["folder", "shards"])

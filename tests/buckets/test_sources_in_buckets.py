@@ -253,6 +253,22 @@ def test_what_is_there_is_meant_literally(bucket_store: ObjectStore) -> None:
     assert list(Files(path=f"{bucket_store.url}/a?/*.jpg", takes=(".jpg",)).names()) == ["a1/bc.jpg"]
 
 
+def test_a_file_is_opened_as_it_was_listed_and_not_asked_for_again(bucket_store: ObjectStore) -> None:
+    for name in ("a.csv", "b.csv"):
+        bucket_store.put(f"in/{name}", b"before")
+    files = Files(path=f"{bucket_store.url}/in", takes=(".csv",))
+    assert list(files.names()) == ["a.csv", "b.csv"]
+    bucket_store.put("in/b.csv", b"behind")
+    bucket_store.forget_requests()
+    assert files.path_of("a.csv").read_bytes() == b"before"
+    assert [file.bytes for file in map(files.look_at, ("a.csv", "b.csv"))] == [6, 6]
+    assert bucket_store.requests() == [("GET", "in/a.csv")]
+    with pytest.raises(SourceError, match=r"in/b\.csv: was changed since it was listed"):
+        files.path_of("b.csv")
+    list(files.names())
+    assert files.path_of("b.csv").read_bytes() == b"behind"
+
+
 def test_nothing_there(bucket_store: ObjectStore) -> None:
     bucket_store.put("x.jpg", b"1")
     for url, message in (
