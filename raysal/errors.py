@@ -227,8 +227,16 @@ class OutputExists(UserError):
         super().__init__(where, problem, fix)
 
 
-class LabelWarning(UserWarning):
+class RaysalWarning(UserWarning):
+    """Root of everything raysal warns of. The work goes on."""
+
+
+class LabelWarning(RaysalWarning):
     """A label was accepted, but its class may be another one misspelled, or a missing value."""
+
+
+class MemoryWarning(RaysalWarning):
+    """A batch of an encoder did not fit into memory, and is encoded in pieces."""
 
 
 class RunError(UserError):

@@ -40,8 +40,9 @@ def embed(
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
-    The finished pool has the same bytes as one made without a stop, batch size and threads being the same. Memory: two
-    chunks in this process, one in a worker of Ray, and 8 bytes an item while keys are checked.
+    The finished pool has the same bytes as one made without a stop, batch size and threads being the same. A batch that
+    does not fit into memory is halved, with a `MemoryWarning`. Memory: two chunks in this process, one in a worker of
+    Ray, and 8 bytes an item while keys are checked.
 
     Args:
         source: a path (a folder of images, a table, a text file), a mapping such as

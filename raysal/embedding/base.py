@@ -21,6 +21,7 @@ Pitfalls:
 - Never repair an item in silence. A `BadItem` quarantines the item with its reason. Any other error that is not
   raysal's own does the same, unless all items of a batch (two or more) fail with the same type of error: then the
   encoder counts as broken, and the job ends.
+- Let an error that says that memory ran out pass through: the batch is then halved (`raysal.embedding.encoding`).
 - A vector that is not finite, or does not fit float16 (at most 65504, and not so small that it loses its direction),
   is quarantined. It is never clipped. `raysal.embedding.rounding` says what is kept; `--scale` moves these limits.
 - Import an optional package inside the function that needs it, and raise `MissingExtra` where it is absent.

@@ -102,6 +102,7 @@ def embed(
     A pool that was begun is resumed: committed chunks are not done again. With equal batch size and threads, the
     finished pool has the same bytes as one made without a stop, except for the attempt in a commit record. If the
     source may have changed since, what is committed is read again first, and compared (`raysal.embedding.origin`).
+    A batch that does not fit into memory is halved, with a `MemoryWarning`; then equal bytes need equal memory, too.
 
     Memory: two chunks in this process, where one is written while the next is embedded; one in a worker of Ray; and 8
     bytes an item while keys are checked.

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.encoding import Encoding, halving_warner
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
 from raysal.embedding.unit import quarantine_unit, unit_writer
@@ -56,6 +57,8 @@ class Embedder:
             The encoder's fingerprint as this process computes it.
         """
         self._source, self._encoder, self._stage = source, encoder, stage
+        self._halved: list[int] = []
+        self._encoding = Encoding(encoder, self._halved.append)
         self._rounding, self._method = rounding, method
         if encoder.modality != "vector":
             import torch
@@ -64,8 +67,19 @@ class Embedder:
             torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to 1
         return encoder.fingerprint()
 
-    def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> StagedChunk:
-        """Embed one unit and stage its files; see `unit_writer`."""
+    def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> tuple[StagedChunk, list[int]]:
+        """Embed one unit and stage its files; see `unit_writer`.
+
+        Args:
+            unit: the chunk.
+            batch_size: items in one call of the model.
+            decode_threads: threads that prepare items ahead of it.
+            attempt: how often the unit was tried before.
+
+        Returns:
+            The staged chunk, and the sizes of batches that did not fit into memory.
+        """
+        self._halved.clear()
         write = unit_writer(
             self._source,
             self._encoder,
@@ -73,11 +87,12 @@ class Embedder:
             self._stage,
             batch_size=batch_size,
             decode_threads=decode_threads,
+            encoding=self._encoding,
             rounding=self._rounding,
             attempt=attempt,
             method=self._method,
         )
-        return write()
+        return write(), list(self._halved)
 
 
 @dataclass
@@ -176,6 +191,7 @@ def embed_on_ray(
     crew = [start() for _ in range(count)]
     reissued: deque[_Task] = deque()
     expected = encoder.fingerprint()
+    warn_of_halved = halving_warner()
     start_deaths = 0
     last_ready = time.monotonic()
     try:
@@ -232,7 +248,10 @@ def embed_on_ray(
                         )
                 else:
                     worker.calls.popleft()
-                    yield result
+                    staged, halved = result
+                    for size in halved:
+                        warn_of_halved(size)
+                    yield staged
     finally:
         for worker in crew:
             ray.kill(worker.actor)

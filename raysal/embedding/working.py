@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import method_for
+from raysal.embedding.encoding import Encoding
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import freed_memory_kept
 from raysal.embedding.unit import unit_writer
@@ -134,6 +135,7 @@ def _embed_here(
     """
     memories: list[NDArray[np.float16]] = []
     staged: Future[StagedChunk] | None = None
+    encoding = Encoding(encoder)
     runs_model = source.modality != "vector"
     with (
         freed_memory_kept() if runs_model else nullcontext(),
@@ -153,6 +155,7 @@ def _embed_here(
                     stage,
                     batch_size=work.batch_size,
                     decode_threads=work.decode_threads,
+                    encoding=encoding,
                     rounding=rounding,
                     method=method,
                     memory=memories[0],
