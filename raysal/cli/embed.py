@@ -18,6 +18,14 @@ from raysal.embedding.registry import ENCODERS
 from raysal.scale import AUTO, scale_words
 
 
+class Numbers(StrEnum):
+    """The values of `raysal.embedding.precision.Precision`, as a choice on the command line."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Distance(StrEnum):
     """The values of `raysal.types.Metric`, as a choice on the command line."""
 
@@ -73,6 +81,13 @@ def embed(
     ] = None,
     data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square that the encoder gets, in pixels.")] = None,
+    precision: Annotated[
+        Numbers | None,
+        Option(
+            help="What the model multiplies in. Vectors of another one are another encoder's. (Default: float32.) "
+            "On a CPU without instructions for it, it is refused."
+        ),
+    ] = None,
     batch_size: Annotated[int, Option(min=1, help="Items in one call of the model.")] = BATCH_SIZE,
     chunk_rows: Annotated[
         int,
@@ -144,7 +159,7 @@ def embed(
             carry=tuple(carry or ()),
             data=data,
         )
-        given = {"size": size, "origin": origin}
+        given = {"size": size, "precision": precision and precision.value, "origin": origin}
         fields = {name: value for name, value in given.items() if value is not None}
         named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
         done = run_job(

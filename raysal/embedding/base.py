@@ -17,7 +17,8 @@ Pitfalls:
 - Load weights where a method first needs them, never in the constructor, and keep them out of the instance (a module
   function with `functools.lru_cache`). Encoders are pickled to the workers, and configs are checked without weights.
 - Everything that changes a vector belongs in the fingerprint: the weights, the preprocessing, the size of an image.
-  A field that changes no vector, such as a device, is marked `field(metadata={"record": False})`.
+  A field that changes no vector, such as a device, is marked `field(metadata={"record": False})`. A field that came
+  later, as `precision`, is not recorded where it has its default, so that older pools stay what they are.
 - Never repair an item in silence. A `BadItem` quarantines the item with its reason. Any other error that is not
   raysal's own does the same, unless all items of a batch (two or more) fail with the same type of error: then the
   encoder counts as broken, and the job ends.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import fast_square_pixels, square_pixels
 from raysal.embedding.efficientnet_layers import Network, network_of, passes
+from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, MissingExtra
 
@@ -44,6 +45,7 @@ class EfficientNetLite0:
 
     arg: Literal["", "fast"] = ""
     size: int = 224
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
@@ -65,13 +67,14 @@ class EfficientNetLite0:
         return DIM
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The resize filter, the size, the normalisation and the pooling, as JSON-able values."""
+        """The resize filter, the size, the normalisation, the pooling and the precision, as JSON-able values."""
         return {
             "resize": FAST_RESIZE if self.arg else RESIZE,
             "size": self.size,
             "normalise": "(x - 127) / 128, x in 0..255",
             "pooling": "mean",
             **({"batch norms": "folded"} if self.arg else {}),
+            **in_preprocessing(self.precision),
         }
 
     def fingerprint(self) -> str:
@@ -86,7 +89,7 @@ class EfficientNetLite0:
         """Vectors float32 [n, 1280] of pixels uint8 [size, size, 3]."""
         network = load_network(self.size, self.device, bool(self.arg))
         parts = passes(len(prepared), self.size) if self.device == "cpu" else 1
-        return run_model(network, prepared, MEAN, STD, self.device, parts)
+        return run_model(network, prepared, MEAN, STD, self.device, parts, self.precision)
 
     def backbone(self, *, pretrained: bool = True) -> Backbone:
         """The network, to be trained; see `Trainable`."""

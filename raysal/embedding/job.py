@@ -22,6 +22,7 @@ from raysal.embedding.origin import (
     remember,
     stamp_of,
 )
+from raysal.embedding.precision import check_precision
 from raysal.embedding.ranges import check_arguments
 from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
 from raysal.embedding.sample import rounding_for
@@ -134,7 +135,7 @@ def embed(
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
-        ConfigError: an argument is out of range, or the scale is no power of two.
+        ConfigError: an argument is out of range, the scale is no power of two, or the CPU lacks that precision.
         UnknownName: there is no such backend or metric.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
@@ -159,6 +160,8 @@ def embed(
     check_kind(pool, MANIFEST)  # before a long listing
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
+    if backend == "local":
+        check_precision(getattr(encoder, "precision", "float32"), getattr(encoder, "device", "cpu"))
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found

@@ -8,6 +8,7 @@ from typing import Any
 
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
+from raysal.embedding.precision import UNLESS_DEFAULT
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import EncoderError
 from raysal.pool import Manifest
@@ -139,5 +140,6 @@ def _fields(part: Any) -> dict[str, Any]:
     return {
         field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
         for field in dataclasses.fields(part)
-        if field.metadata.get("record", True)
+        if (record := field.metadata.get("record", True))
+        and not (record == UNLESS_DEFAULT and getattr(part, field.name) == field.default)
     }

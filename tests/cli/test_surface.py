@@ -32,6 +32,7 @@ SURFACE = {
         "--carry",
         "--data",
         "--size",
+        "--precision",
         "--batch-size",
         "--chunk-rows",
         "--workers",
@@ -272,10 +273,11 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 def test_names_in_the_help_are_all_there_are() -> None:
     """Names that the help takes from a registry, and names that a command writes out."""
-    from raysal.cli.embed import Distance
+    from raysal.cli.embed import Distance, Numbers
     from raysal.cli.export import Forms
     from raysal.cli.index import KindName
     from raysal.embedding import ENCODERS
+    from raysal.embedding.precision import Precision
     from raysal.exporting import FORMS
     from raysal.index import KINDS
     from raysal.models.predictive import Predictive
@@ -297,3 +299,4 @@ def test_names_in_the_help_are_all_there_are() -> None:
     assert set(KindName) == {"auto", *KINDS}
     assert set(Forms) == set(FORMS)
     assert set(Distance) == set(get_args(Metric))
+    assert set(Numbers) == set(get_args(Precision))

@@ -120,6 +120,7 @@ def test_what_others_have_used_up_is_said_too() -> None:
         ray.kill(holder)
 
 
+@deep
 def test_a_worker_that_runs_out_of_memory_halves_its_batch_and_the_job_says_so(tmp_path: Path) -> None:
     encoder = Torch(arg="tiny_models:cramped", size=8)
     options: dict[str, Any] = {"chunk_rows": 40, "threads": 1}
