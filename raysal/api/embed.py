@@ -61,7 +61,8 @@ def embed(
         backend: this process, or Ray, whose workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: a Ray cluster; by default one is started on this machine.
-        device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
+        device: `cpu`; `cuda`, which is every GPU of this machine, or with Ray one for each worker; `cuda:1`; or several
+            as `cuda:0,cuda:2` (has not run on a GPU).
         metric: what neighbours in this pool are found by, from now on.
         scale: the power of two, as a number or `2^N`, that vectors are multiplied by before they become float16.
             Exports, distances and queries have the given magnitude all the same. With `auto`, a sample of ready vectors

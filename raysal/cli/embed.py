@@ -112,7 +112,13 @@ def embed(
         ),
     ] = MAX_PASSED_OVER,
     backend: BackendOption = Backend.local,
-    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[
+        str,
+        Option(
+            help="Where the model runs: cpu; cuda: all GPUs here, with Ray one for each worker; cuda:1; cuda:0,cuda:2. "
+            "(Has not run on a GPU.)"
+        ),
+    ] = "cpu",
     metric: Annotated[Distance, Option(help="How near two items are: by the angle, or by the Euclidean distance.")] = (
         Distance.cosine
     ),

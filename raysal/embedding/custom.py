@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
+from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
 from raysal.errors import ConfigError, EncoderError
@@ -86,9 +87,9 @@ class Torch:
         )
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> torch.nn.Module:
-    """Build the user's module and make it ready to run. The last one is cached.
+    """Build the user's module and make it ready to run. The last one is kept, on each device.
 
     Args:
         name: `<module>:<callable>`.
@@ -132,11 +133,11 @@ def build_model(name: str) -> torch.nn.Module:
     return model
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Torch) -> int:
     return measured_dim(f"torch:{encoder.arg}", encoder.encode, encoder.size)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _fingerprint(encoder: Torch) -> str:
     return fingerprint_of(load_model(encoder.arg, encoder.device), encoder.preprocessing())

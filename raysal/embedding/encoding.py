@@ -32,15 +32,21 @@ class Encoding:
     of a text. So batches of pictures are cut as if each were tried anew. Threads may share an object.
     """
 
-    def __init__(self, encoder: Encoder, halved: Callable[[int], None] | None = None) -> None:
-        """Begin without knowledge.
+    def __init__(
+        self,
+        encoder: Encoder,
+        halved: Callable[[int], None] | None = None,
+        too_large: list[tuple[int, int]] | None = None,
+    ) -> None:
+        """Begin without knowledge, or with that of others.
 
         Args:
             encoder: the model.
             halved: told the size of each batch that did not fit, every time; by default it is said once in a warning.
+            too_large: (items, size of the largest) of batches that did not fit; it grows.
         """
-        self._encoder, self._halved = encoder, halved or halving_warner()
-        self._too_large: list[tuple[int, int]] = []
+        self.encoder, self._halved = encoder, halved or halving_warner()
+        self._too_large = [] if too_large is None else too_large
 
     def __call__(self, values: Sequence[Any]) -> list[Result]:
         """Encode a batch. Where it fails for another reason than memory, its items are encoded one by one.
@@ -55,14 +61,14 @@ class Encoding:
             EncoderError: there are two or more values, and all fail with the same type of error.
         """
         results = self._encode(values)
-        refuse_if_broken(self._encoder, "encode", [r for r in results if isinstance(r, Exception)], len(results))
+        refuse_if_broken(self.encoder, "encode", [r for r in results if isinstance(r, Exception)], len(results))
         return results
 
     def _encode(self, values: Sequence[Any]) -> list[Result]:
         size = len(values), max(map(_size_of, values))
         if size[0] == 1 or not any(size[0] >= many and size[1] >= large for many, large in self._too_large):
             try:
-                return list(_checked(self._encoder, values))
+                return list(_checked(self.encoder, values))
             except Exception as error:
                 if isinstance(error, RaysalError) and not isinstance(error, BadItem):
                     raise

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from raysal.config import Choice
 from raysal.embedding.backbone import Backbone, Scale
 from raysal.embedding.decode import fast_square_pixels, square_pixels
+from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, place_model, run_model
 from raysal.embedding.trainable import BACKBONES
@@ -212,7 +213,7 @@ def encode_with(
     Returns:
         float32 [n, d]
     """
-    parts = backbone.passes(len(prepared)) if device == "cpu" else 1
+    parts = backbone.passes(len(prepared)) if device.startswith("cpu") else 1
     return run_model(features, prepared, backbone.mean, backbone.std, device, parts, precision)
 
 
@@ -223,9 +224,9 @@ def _record(path: Path, changed_ns: int, inode: int) -> ModelRecord:
     return ModelRecord.read(path)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def _network(path: Path, sha256: str, device: str) -> tuple[Backbone, Callable[[torch.Tensor], torch.Tensor]]:
-    """The network of a model, ready to run, and what runs it. The last one is cached."""
+    """The network of a model, ready to run, and what runs it. The last one is kept, on each device."""
     record = ModelRecord.read(path)
     if record.weights["sha256"] != sha256:
         raise Damaged(path / MODEL, "was replaced while it was read", "run it again")

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import FileSource, FirstSpans
+from raysal.embedding.devices import devices_of, on_device
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
 from raysal.embedding.origin import (
@@ -121,7 +122,8 @@ def embed(
         backend: this process, or Ray. Ray's workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: the Ray cluster to join.
-        device: where the model runs, as `cpu` or `cuda`.
+        device: where the model runs, as `cpu`. `cuda` is all GPUs of this machine, with Ray one for each worker;
+            `cuda:0,cuda:2` is some of them. The bytes do not depend on how many there are, if they are alike.
         metric: what "near" means in this pool from now on.
         scale: the power of two that vectors are multiplied by before they become float16. With `auto`, a sample of
             ready vectors decides, it is 1 for those of a model, and a pool that was begun keeps its own.
@@ -160,8 +162,14 @@ def embed(
     check_kind(pool, MANIFEST)  # before a long listing
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
+    device = getattr(encoder, "device", "cpu")
     if backend == "local":
-        check_precision(getattr(encoder, "precision", "float32"), getattr(encoder, "device", "cpu"))
+        work = replace(work, devices=devices_of(device))
+        encoder = on_device(encoder, work.devices[0])
+        check_precision(getattr(encoder, "precision", "float32"), work.devices[0])
+    else:
+        work = replace(work, devices=(device,))
+        encoder = on_device(encoder, "cpu")  # the driver's own: it may have no GPU
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found

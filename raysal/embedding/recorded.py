@@ -8,6 +8,7 @@ from typing import Any
 
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
+from raysal.embedding.devices import on_device
 from raysal.embedding.precision import UNLESS_DEFAULT
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import EncoderError
@@ -43,10 +44,7 @@ def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") ->
         if dim == 0:
             raise EncoderError("precomputed", "the source has no vector of length 1 or more", "check the column")
         return dataclasses.replace(encoder, dim=dim)
-    if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
-        changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
-        return changed
-    return encoder
+    return encoder if device == "cpu" else on_device(encoder, device)
 
 
 def manifest_for(

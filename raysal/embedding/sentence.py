@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import check_text
+from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, computing_in, in_preprocessing
 from raysal.embedding.torch_model import fingerprint_of
 from raysal.errors import EncoderError, MissingExtra
@@ -63,9 +64,9 @@ class Sentence:
         return np.asarray(vectors, np.float32)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> Any:
-    """Load a model. The last one is cached.
+    """Load a model. The last one is kept, on each device.
 
     Args:
         name: a name on the model hub, or the path of a saved model.
@@ -101,7 +102,7 @@ def settings_of(step: Any) -> dict[str, Any]:
     return {name: value for name, value in sorted(settings.items()) if isinstance(value, plain)}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Sentence) -> int:
     vectors = encoder.encode(["word"])
     if vectors.ndim != 2 or len(vectors) != 1 or vectors.shape[1] == 0:
@@ -109,7 +110,7 @@ def _dim(encoder: Sentence) -> int:
     return int(vectors.shape[1])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _fingerprint(encoder: Sentence) -> str:
     model = load_model(encoder.arg, encoder.device)
     # With the model's own word for "any", which is how pools older than `null` know it.

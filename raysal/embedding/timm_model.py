@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
+from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import (
     RESIZE,
@@ -94,14 +95,14 @@ class Timm:
         return Backbone(name=f"timm:{self.arg}", module=model, size=size, mean=mean, std=std)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Timm) -> int:
     return measured_dim(f"timm:{encoder.arg}", encoder.encode, encoder._size_and_scale()[0])
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, Any]]:
-    """Load a pretrained model, ready to run. The last one is cached.
+    """Load a pretrained model, ready to run. The last one is kept, on each device.
 
     Args:
         name: a model of timm.

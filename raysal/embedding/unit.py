@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import Texts, taken
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import Batch, method_for, prepared_batches
+from raysal.embedding.devices import Replicas
 from raysal.embedding.encoding import Encoding, reason_of, refuse_if_broken
 from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
 from raysal.numerics import slices
@@ -44,7 +45,7 @@ def unit_writer(
     *,
     batch_size: int,
     decode_threads: int,
-    encoding: Encoding | None = None,
+    replicas: Replicas | None = None,
     rounding: Rounding | None = None,
     attempt: int = 0,
     method: str | None = None,
@@ -52,7 +53,8 @@ def unit_writer(
 ) -> Callable[[], StagedChunk]:
     """Embed one unit. Batches are fixed runs of items, so the bytes do not depend on timing.
 
-    Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items.
+    Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items; of several devices, `AHEAD`
+    more for each.
 
     Args:
         source: gives the items of the unit.
@@ -61,7 +63,7 @@ def unit_writer(
         stage: writes the chunk's files under temporary names.
         batch_size: items in one call of the model.
         decode_threads: threads that prepare items ahead of the model.
-        encoding: runs the encoder; one for all units of a process, so that it learns which batches do not fit.
+        replicas: the encoder where it runs; one for all units of a process, so that it learns which batches do not fit.
         rounding: how vectors become float16; by default with the scale 1.
         attempt: how often the unit was tried before; the commit record holds it.
         method: by which the contents of the pool are known; by default that of a new pool.
@@ -75,7 +77,8 @@ def unit_writer(
         SourceError: the source does not give the items it listed.
         OSError: (what is returned) the files cannot be written.
     """
-    rounding, method, encoding = rounding or Rounding(), method or method_for(encoder), encoding or Encoding(encoder)
+    rounding, method = rounding or Rounding(), method or method_for(encoder)
+    replicas = replicas or Replicas(encoder, [getattr(encoder, "device", "cpu")])
     reference, blurred = rounding.reference, 0
     vectors = np.empty((len(unit.keys), encoder.dim), np.float16) if memory is None else memory
     kept: list[_Kept] = []
@@ -84,10 +87,8 @@ def unit_writer(
     encoded = held = contents = 0
     known: int | None = 0  # the digest of what is stored, while that is what was given
     with closing(prepared_batches(source, encoder, unit, batch_size, decode_threads, method)) as batches:
-        for batch in batches:
+        for batch, (rows, given, errors) in replicas.in_order(_encoded, batches):
             contents += batch.contents
-            refuse_if_broken(encoder, "prepare", list(batch.errors.values()), len(batch.keys))
-            rows, given, errors = _encoded(encoding, encoder.dim, batch)
             encoded += len(batch.keys) - len(batch.errors)
             encode_errors += errors.values()
             halves, bad = _rounded(rounding, _Kept(batch, rows).of(batch.keys), rows, given)
@@ -154,17 +155,17 @@ def _concatenated(pieces: Sequence[Sequence[Any]]) -> Sequence[Any]:
     return [value for one in columns for value in (one.to_pylist() if isinstance(one, pa.Array) else one)]
 
 
-def _encoded(encoding: Encoding, dim: int, batch: Batch) -> tuple[NDArray[np.int64], Floats, dict[int, Exception]]:
+def _encoded(encoding: Encoding, batch: Batch) -> tuple[NDArray[np.int64], Floats, dict[int, Exception]]:
     """Run the model on what could be decoded.
 
     Args:
         encoding: runs the model.
-        dim: length of a vector.
         batch: the items.
 
     Returns:
         The rows of the batch that have a vector, their vectors as given, and {row: error} of those that it fails on.
     """
+    refuse_if_broken(encoding.encoder, "prepare", list(batch.errors.values()), len(batch.keys))
     rows = np.arange(len(batch.keys))
     if batch.errors:
         rows = np.delete(rows, list(batch.errors))
@@ -174,7 +175,7 @@ def _encoded(encoding: Encoding, dim: int, batch: Batch) -> tuple[NDArray[np.int
     errors = {int(row): found for row, found in zip(rows, results, strict=True) if isinstance(found, Exception)}
     good = [found for found in results if not isinstance(found, Exception)]
     rows = rows[[not isinstance(found, Exception) for found in results]] if errors else rows
-    return rows, as_given(good) if good else np.empty((0, dim), np.float32), errors
+    return rows, as_given(good) if good else np.empty((0, encoding.encoder.dim), np.float32), errors
 
 
 def _rounded(

@@ -129,3 +129,18 @@ def test_a_worker_that_runs_out_of_memory_halves_its_batch_and_the_job_says_so(t
         embed(pictures(), encoder, tmp_path / "ray", batch_size=20, backend="ray", workers=2, **options)
     assert sorted(str(warning.message).split(" ")[0] for warning in caught) == ["10", "20"]
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "fits")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "no node of the Ray cluster has a GPU"),
+        ("cuda:1", "with Ray each worker has a GPU of its own"),
+        ("cpu,cpu", "use .cpu. or .cuda."),
+    ],
+)
+def test_a_device_that_no_worker_can_have_is_refused(tmp_path: Path, device: str, message: str) -> None:
+    """At once: without this the job would wait for workers that never start. The driver itself needs no GPU."""
+    encoder = Torch(arg="tiny_models:weighted", size=8)
+    with pytest.raises(ConfigError, match=message):
+        embed(pictures(), encoder, tmp_path / "pool", backend="ray", device=device)
