@@ -33,6 +33,7 @@ EXTRAS = {
     "h5py": "arrays",
     "zarr": "arrays",
     "pillow-heif": "heif",
+    "simplejpeg": "jpeg",
     "pylance": "lance",
 }
 """Optional distributions, and the extra of raysal that installs each."""
