@@ -151,7 +151,8 @@ def encoder_of(encoder: Part | Encoder | None, source: Source | None) -> Encoder
     if encoder is None:
         assert source is not None
         if source.modality != "vector":
-            example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
+            examples = {"image": "efficientnet_lite0", "sound": "spectrogram:efficientnet_lite0"}
+            example = examples.get(source.modality, "sentence:all-MiniLM-L6-v2")
             raise EncoderError(
                 "encoder", f"none is named, and the source gives {source.modality}s", f"for example {example}"
             )

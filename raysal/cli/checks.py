@@ -34,6 +34,7 @@ EXTRAS = {
     "zarr": "arrays",
     "pillow-heif": "heif",
     "simplejpeg": "jpeg",
+    "soundfile": "audio",
     "pylance": "lance",
 }
 """Optional distributions, and the extra of raysal that installs each."""

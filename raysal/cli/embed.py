@@ -37,9 +37,9 @@ def embed(
     source: Annotated[
         str,
         Argument(
-            help="A folder of images; a file or folder of tables (.parquet, .arrow) or of texts (.csv, .tsv, .jsonl, "
-            ".json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of vectors "
-            "(.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
+            help="A folder of images, or of sounds; a file or folder of tables (.parquet, .arrow) or of texts (.csv, "
+            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of "
+            "vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; or fashion_mnist."
         ),
     ],
     out: Annotated[Path, Option("--out", help="The pool directory to make or to finish.")],
@@ -47,7 +47,8 @@ def embed(
         str | None,
         Option(
             help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, "
-            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL. A source of vectors needs no encoder."
+            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL; for sounds spectrogram:ENCODER, "
+            "waveform:MODULE:CALLABLE. A source of vectors needs no encoder."
         ),
     ] = None,
     origin: Annotated[

@@ -38,7 +38,7 @@ from raysal.sources.begun import listed_for
 from raysal.store import check_kind, locked
 from raysal.types import Metric, PassedOver, Stamp
 
-CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
+CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "sound": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
 
 

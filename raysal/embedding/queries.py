@@ -97,7 +97,7 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
     """
     holds, made_by = pool.manifest.modality, pool.manifest.encoder["name"]
     if holds != modality:
-        fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
+        fix = "search by key" if holds in ("vector", "sound") else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
     from raysal.embedding.encoding import Encoding

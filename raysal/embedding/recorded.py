@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from raysal.config import Named
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.devices import on_device
@@ -133,10 +134,18 @@ def _name(part: object, registry: Registry[Any]) -> str:
     return registry.name_of(part) or type(part).__name__
 
 
+def _recorded(value: Any) -> Any:
+    """A value of a field as a manifest holds it; a part inside by its name and its own fields."""
+    if isinstance(value, Named):
+        name, fields = encoder_fields(value.part)
+        return {"name": name, **fields}
+    return str(value) if isinstance(value, Path) else value
+
+
 def _fields(part: Any) -> dict[str, Any]:
     """The recorded constructor fields of a part, as JSON-able values."""
     return {
-        field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
+        field.name: _recorded(getattr(part, field.name))
         for field in dataclasses.fields(part)
         if (record := field.metadata.get("record", True))
         and not (record == UNLESS_DEFAULT and getattr(part, field.name) == field.default)

@@ -131,6 +131,14 @@ def no_room() -> torch.nn.Module:
     return module
 
 
+def loudness(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Of a sound: what its first channel has of each octave, and how long it is."""
+    power = np.abs(np.fft.rfft(waveform[0])) ** 2
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(waveform.shape[1], 1 / rate), 1)).astype(int)
+    found = np.bincount(octaves, weights=power, minlength=16)[:16] / len(power)
+    return np.append(np.sqrt(found), waveform.shape[1] / rate).astype(np.float32)
+
+
 def with_norms() -> torch.nn.Module:
     return WithNorms(0)
 

@@ -85,6 +85,14 @@ def pages(path: Path) -> Source:
     return SOURCES["pages"](path=path)
 
 
+def sounds(path: Path) -> Source:
+    taken = ("b.wav", "a/c.flac", "a.MP3", "d.ogg", "e/f.wave", "e/g.opus", "h.aif", "i.oga")
+    for name in (*taken, "notes.txt", "cover.png"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(name.encode())
+    return SOURCES["sounds"](path=path)
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -133,6 +141,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "memory": memory,
     "npy": npy,
     "pages": pages,
+    "sounds": sounds,
     "table": table,
     "text": text,
     "webdataset": webdataset,
@@ -225,8 +234,8 @@ def test_payloads_are_of_the_modality(source: Source) -> None:
     for item in source.read(next(source.units(3))):
         if source.modality == "image":
             assert isinstance(item.payload, bytes) or item.payload.dtype == np.uint8
-        elif source.modality == "text":
-            assert isinstance(item.payload, str)
+        elif source.modality in ("text", "sound"):
+            assert isinstance(item.payload, str if source.modality == "text" else bytes)
         else:
             assert np.asarray(item.payload).dtype.kind == "f"
 
