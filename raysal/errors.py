@@ -249,8 +249,16 @@ class Taken(BucketError):
     """An object was not written, because it is there already, or is not what it was. It stays as it is."""
 
 
-class LabelWarning(UserWarning):
+class RaysalWarning(UserWarning):
+    """Root of everything raysal warns of. The work goes on."""
+
+
+class LabelWarning(RaysalWarning):
     """A label was accepted, but its class may be another one misspelled, or a missing value."""
+
+
+class MemoryWarning(RaysalWarning):
+    """A batch of an encoder did not fit into memory, and is encoded in pieces."""
 
 
 class RunError(UserError):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     FilePath = str | bytes | Path
 
-Modality = Literal["image", "text", "vector"]
+Modality = Literal["image", "sound", "text", "vector"]
 """What kind of payload a source's items have."""
 Report = Callable[[str, int, int], None]
 """What long work tells of its progress: it is called with (stage, done, total). A total of 0 is unknown."""
@@ -84,7 +84,8 @@ class Item:
 
     key: str
     payload: Any
-    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], or `Pixels`. A text is a str, and a vector a float array
+    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], or `Pixels`. A
+    sound is the bytes of a file. A text is a str, and a vector a float array
     [d]. If the item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
     uri: str | None = None
     """Where the item is, for people."""

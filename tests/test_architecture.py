@@ -42,6 +42,8 @@ FLOORS = (
         "numerics",
         "principal_axes",
         "scale",
+        "sounds",
+        "spectrograms",
         "arrays",
         "arrow",
         "arrow_values",

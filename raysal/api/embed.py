@@ -41,8 +41,9 @@ def embed(
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
-    The finished pool has the same bytes as one made without a stop, batch size and threads being the same. Memory: two
-    chunks in this process, one in a worker of Ray, and 8 bytes an item while keys are checked.
+    The finished pool has the same bytes as one made without a stop, batch size and threads being the same. A batch that
+    does not fit into memory is halved, with a `MemoryWarning`. Memory: two chunks in this process, one in a worker of
+    Ray, and 8 bytes an item while keys are checked.
 
     Args:
         source: a path (a folder of images, a table, a text file), a mapping such as
@@ -61,7 +62,8 @@ def embed(
         backend: this process, or Ray, whose workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: a Ray cluster; by default one is started on this machine.
-        device: `cpu`, or `cuda`, `cuda:1`, ... (has not run on a GPU).
+        device: `cpu`; `cuda`, which is every GPU of this machine, or with Ray one for each worker; `cuda:1`; or several
+            as `cuda:0,cuda:2` (has not run on a GPU).
         metric: what neighbours in this pool are found by, from now on.
         scale: the power of two, as a number or `2^N`, that vectors are multiplied by before they become float16.
             Exports, distances and queries have the given magnitude all the same. With `auto`, a sample of ready vectors
@@ -153,7 +155,8 @@ def encoder_of(encoder: Part | Encoder | None, source: Source | None) -> Encoder
     if encoder is None:
         assert source is not None
         if source.modality != "vector":
-            example = {"image": "efficientnet_lite0", "text": "sentence:all-MiniLM-L6-v2"}[source.modality]
+            examples = {"image": "efficientnet_lite0", "sound": "spectrogram:efficientnet_lite0"}
+            example = examples.get(source.modality, "sentence:all-MiniLM-L6-v2")
             raise EncoderError(
                 "encoder", f"none is named, and the source gives {source.modality}s", f"for example {example}"
             )

@@ -33,6 +33,8 @@ EXTRAS = {
     "h5py": "arrays",
     "zarr": "arrays",
     "pillow-heif": "heif",
+    "simplejpeg": "jpeg",
+    "soundfile": "audio",
     "pylance": "lance",
     "obstore": "cloud",
     "fsspec": "fsspec",

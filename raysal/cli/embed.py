@@ -18,6 +18,14 @@ from raysal.embedding.registry import ENCODERS
 from raysal.scale import AUTO, scale_words
 
 
+class Numbers(StrEnum):
+    """The values of `raysal.embedding.precision.Precision`, as a choice on the command line."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Distance(StrEnum):
     """The values of `raysal.types.Metric`, as a choice on the command line."""
 
@@ -36,9 +44,9 @@ def embed(
     source: Annotated[
         str,
         Argument(
-            help="A folder of images; a file or folder of tables (.parquet, .arrow) or of texts (.csv, .tsv, .jsonl, "
-            ".json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of vectors "
-            "(.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data in a bucket, as "
+            help="A folder of images, or of sounds; a file or folder of tables (.parquet, .arrow) or of texts (.csv, "
+            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of "
+            "vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data in a bucket, as "
             "s3://bucket/photos; or fashion_mnist."
         ),
     ],
@@ -47,7 +55,8 @@ def embed(
         str | None,
         Option(
             help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, "
-            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL. A source of vectors needs no encoder."
+            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL; for sounds spectrogram:ENCODER, "
+            "waveform:MODULE:CALLABLE. A source of vectors needs no encoder."
         ),
     ] = None,
     origin: Annotated[
@@ -81,6 +90,13 @@ def embed(
     ] = None,
     data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square that the encoder gets, in pixels.")] = None,
+    precision: Annotated[
+        Numbers | None,
+        Option(
+            help="What the model multiplies in. Vectors of another one are another encoder's. (Default: float32.) "
+            "On a CPU without instructions for it, it is refused."
+        ),
+    ] = None,
     batch_size: Annotated[int, Option(min=1, help="Items in one call of the model.")] = BATCH_SIZE,
     chunk_rows: Annotated[
         int,
@@ -105,7 +121,13 @@ def embed(
         ),
     ] = MAX_PASSED_OVER,
     backend: BackendOption = Backend.local,
-    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[
+        str,
+        Option(
+            help="Where the model runs: cpu; cuda: all GPUs here, with Ray one for each worker; cuda:1; cuda:0,cuda:2. "
+            "(Has not run on a GPU.)"
+        ),
+    ] = "cpu",
     metric: Annotated[Distance, Option(help="How near two items are: by the angle, or by the Euclidean distance.")] = (
         Distance.cosine
     ),
@@ -157,7 +179,7 @@ def embed(
             carry=tuple(carry or ()),
             data=data,
         )
-        given = {"size": size, "origin": origin}
+        given = {"size": size, "precision": precision and precision.value, "origin": origin}
         fields = {name: value for name, value in given.items() if value is not None}
         named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
         done = run_job(

@@ -4,7 +4,7 @@
     130 interrupted (Ctrl-C) · 143 terminated (SIGTERM) · 141 broken pipe
 
 With `--json`, stdout gets exactly one JSON object, also for an error. What a library prints goes to stderr. Warnings
-about labels go to stderr, and into the object's `warnings`.
+of raysal itself go to stderr, and into the object's `warnings`.
 
 A stream that cannot encode a letter (an ASCII terminal or pipe, a file name that is not UTF-8) gets an escape for it,
 and JSON stays JSON.
@@ -30,7 +30,7 @@ from typing import Annotated, Any
 import typer
 
 from raysal.cli.ending import has_come, how_it_ended
-from raysal.errors import ItemsLost, LabelWarning, RaysalError
+from raysal.errors import ItemsLost, RaysalError, RaysalWarning
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -106,7 +106,7 @@ def run_app(app: typer.Typer, words: Sequence[str]) -> int:
     as_json, debug = "--json" in argv and "--help" not in argv, "--debug" in argv
     try:
         try:
-            with stdout_to_stderr() if as_json else contextlib.nullcontext(), label_warnings() as said:
+            with stdout_to_stderr() if as_json else contextlib.nullcontext(), own_warnings() as said:
                 result = app(args=argv, prog_name="raysal", standalone_mode=False)
             if isinstance(result, Outcome):
                 if said or "warnings" in result.data:
@@ -128,19 +128,19 @@ def run_app(app: typer.Typer, words: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def label_warnings() -> Iterator[list[str]]:
-    """Print warnings about labels on stderr, one line each, and gather them for --json.
+def own_warnings() -> Iterator[list[str]]:
+    """Print raysal's own warnings on stderr, one line each, and gather them for --json.
 
     Yields:
         The sentences so far.
     """
     said: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", LabelWarning)
+        warnings.simplefilter("always", RaysalWarning)
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if not issubclass(category, LabelWarning):
+            if not issubclass(category, RaysalWarning):
                 shown(message, category, *place, **more)
                 return
             said.append(_one_line(message))

@@ -17,10 +17,12 @@ Pitfalls:
 - Load weights where a method first needs them, never in the constructor, and keep them out of the instance (a module
   function with `functools.lru_cache`). Encoders are pickled to the workers, and configs are checked without weights.
 - Everything that changes a vector belongs in the fingerprint: the weights, the preprocessing, the size of an image.
-  A field that changes no vector, such as a device, is marked `field(metadata={"record": False})`.
+  A field that changes no vector, such as a device, is marked `field(metadata={"record": False})`. A field that came
+  later, as `precision`, is not recorded where it has its default, so that older pools stay what they are.
 - Never repair an item in silence. A `BadItem` quarantines the item with its reason. Any other error that is not
   raysal's own does the same, unless all items of a batch (two or more) fail with the same type of error: then the
   encoder counts as broken, and the job ends.
+- Let an error that says that memory ran out pass through: the batch is then halved (`raysal.embedding.encoding`).
 - A vector that is not finite, or does not fit float16 (at most 65504, and not so small that it loses its direction),
   is quarantined. It is never clipped. `raysal.embedding.rounding` says what is kept; `--scale` moves these limits.
 - Import an optional package inside the function that needs it, and raise `MissingExtra` where it is absent.

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
+from raysal.embedding.devices import PerDevice
+from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
 from raysal.errors import ConfigError, EncoderError
 
@@ -34,6 +36,7 @@ class Torch:
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
@@ -54,7 +57,8 @@ class Torch:
 
     def preprocessing(self) -> Mapping[str, Any]:
         """The resize filter, the size and the normalisation, as JSON-able values."""
-        return {"resize": RESIZE, "size": self.size, "mean": list(self.mean), "std": list(self.std)}
+        found = {"resize": RESIZE, "size": self.size, "mean": list(self.mean), "std": list(self.std)}
+        return {**found, **in_preprocessing(self.precision)}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -67,7 +71,8 @@ class Torch:
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
         mean, std = [255 * value for value in self.mean], [255 * value for value in self.std]
-        return run_model(load_model(self.arg, self.device), prepared, mean, std, self.device)
+        model = load_model(self.arg, self.device)
+        return run_model(model, prepared, mean, std, self.device, precision=self.precision)
 
     def backbone(self, *, pretrained: bool = True) -> Backbone:
         """The module, to be trained; see `Trainable`. The callable gives the weights in either case."""
@@ -82,9 +87,9 @@ class Torch:
         )
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> torch.nn.Module:
-    """Build the user's module and make it ready to run. The last one is cached.
+    """Build the user's module and make it ready to run. The last one is kept, on each device.
 
     Args:
         name: `<module>:<callable>`.
@@ -128,11 +133,11 @@ def build_model(name: str) -> torch.nn.Module:
     return model
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Torch) -> int:
     return measured_dim(f"torch:{encoder.arg}", encoder.encode, encoder.size)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _fingerprint(encoder: Torch) -> str:
     return fingerprint_of(load_model(encoder.arg, encoder.device), encoder.preprocessing())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raysal.embedding.fits import is_fits, open_fits
+from raysal.embedding.jpeg import scaled_jpeg
 from raysal.embedding.pixels import CONVERT, KINDS, check_size, fixed_range, to_eight_bits
 from raysal.embedding.tiff import is_tiff, open_tiff
 from raysal.errors import BadItem
@@ -234,11 +235,13 @@ def fast_square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8
     """
     import torch
 
-    image = _decode(key, payload, least=2 * size)
-    if image.size == (size, size):
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    pixels = torch.from_numpy(np.array(image)).view(1, image.height, image.width, -1).permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
+    pixels = scaled_jpeg(payload, 2 * size, MAX_PIXELS)
+    if pixels is None:
+        pixels = np.array(_decode(key, payload, least=2 * size))
+    if pixels.shape[:2] == (size, size):
+        return np.ascontiguousarray(np.broadcast_to(pixels.reshape(size, size, -1), (size, size, 3)))
+    bands = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(bands, (size, size), mode="bicubic", antialias=True)
     square: NDArray[np.uint8] = resized[0].permute(1, 2, 0).expand(size, size, 3).contiguous().numpy()
     return square
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import fast_square_pixels, square_pixels
+from raysal.embedding.devices import PerDevice
 from raysal.embedding.efficientnet_layers import Network, network_of, passes
+from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, MissingExtra
 
@@ -44,6 +46,7 @@ class EfficientNetLite0:
 
     arg: Literal["", "fast"] = ""
     size: int = 224
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
@@ -65,13 +68,14 @@ class EfficientNetLite0:
         return DIM
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The resize filter, the size, the normalisation and the pooling, as JSON-able values."""
+        """The resize filter, the size, the normalisation, the pooling and the precision, as JSON-able values."""
         return {
             "resize": FAST_RESIZE if self.arg else RESIZE,
             "size": self.size,
             "normalise": "(x - 127) / 128, x in 0..255",
             "pooling": "mean",
             **({"batch norms": "folded"} if self.arg else {}),
+            **in_preprocessing(self.precision),
         }
 
     def fingerprint(self) -> str:
@@ -85,8 +89,8 @@ class EfficientNetLite0:
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, 1280] of pixels uint8 [size, size, 3]."""
         network = load_network(self.size, self.device, bool(self.arg))
-        parts = passes(len(prepared), self.size) if self.device == "cpu" else 1
-        return run_model(network, prepared, MEAN, STD, self.device, parts)
+        parts = passes(len(prepared), self.size) if self.device.startswith("cpu") else 1
+        return run_model(network, prepared, MEAN, STD, self.device, parts, self.precision)
 
     def backbone(self, *, pretrained: bool = True) -> Backbone:
         """The network, to be trained; see `Trainable`."""
@@ -112,15 +116,15 @@ class LiteBackbone(Backbone):
         return passes(images, self.size)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_network(size: int, device: str, folded: bool) -> Network:
-    """The layers of `load_model` in the form in which they run fastest; see `network_of`. The last one is cached."""
+    """The layers of `load_model` as they run fastest; see `network_of`. The last one is kept, on each device."""
     return network_of(load_model(size, device), folded=folded)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(size: int, device: str) -> Any:
-    """Build the package's network with its weights, ready to run. The last one is cached.
+    """Build the package's network with its weights, ready to run. The last one is kept, on each device.
 
     Args:
         size: side of the images in pixels; the network's padding depends on it.
@@ -179,6 +183,6 @@ def _trainable(network: Any) -> torch.nn.Module:
     return Features()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _fingerprint(encoder: EfficientNetLite0) -> str:
     return fingerprint_of(load_model(encoder.size, encoder.device), encoder.preprocessing())

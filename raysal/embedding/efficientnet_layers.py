@@ -89,7 +89,7 @@ class Network:
         x = self.stem(_padded(batch, self.stem))
         for block in self.blocks:
             x = block(x)
-        return self.head(x).mean((2, 3))
+        return self.head(x).float().mean((2, 3))
 
 
 def network_of(model: Any, *, folded: bool) -> Network:

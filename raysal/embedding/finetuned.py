@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from raysal.config import Choice
 from raysal.embedding.backbone import Backbone, Scale
 from raysal.embedding.decode import fast_square_pixels, square_pixels
+from raysal.embedding.devices import PerDevice
+from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, place_model, run_model
 from raysal.embedding.trainable import BACKBONES
 from raysal.errors import Damaged, EncoderError
@@ -142,6 +144,7 @@ class FineTuned:
     """
 
     arg: Path
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
@@ -168,11 +171,11 @@ class FineTuned:
 
     def preprocessing(self) -> Mapping[str, Any]:
         """The resize filter, the size and the normalisation, as JSON-able values."""
-        return self.record.preprocessing()
+        return {**self.record.preprocessing(), **in_preprocessing(self.precision)}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing, from the record. Loads no weights."""
-        return self.record.fingerprint
+        return digest_of({"weights": self.record.weights["content"], "preprocessing": self.preprocessing()})
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels` and `decode.fast_square_pixels`."""
@@ -183,7 +186,7 @@ class FineTuned:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
         record = self.record
         backbone, features = _network(self.arg, record.weights["sha256"], self.device)
-        return encode_with(backbone, features, prepared, self.device)
+        return encode_with(backbone, features, prepared, self.device, self.precision)
 
     def backbone(self, *, pretrained: bool = True) -> Backbone:
         """The network, to be trained on; see `Trainable`."""
@@ -196,6 +199,7 @@ def encode_with(
     features: Callable[[torch.Tensor], torch.Tensor],
     prepared: Sequence[NDArray[np.uint8]],
     device: str,
+    precision: Precision = "float32",
 ) -> NDArray[np.float32]:
     """Vectors of pictures by a network that is done with training.
 
@@ -204,12 +208,13 @@ def encode_with(
         features: its `quickest`.
         prepared: n pictures uint8 [size, size, 3].
         device: where the network is.
+        precision: of its products.
 
     Returns:
         float32 [n, d]
     """
-    parts = backbone.passes(len(prepared)) if device == "cpu" else 1
-    return run_model(features, prepared, backbone.mean, backbone.std, device, parts)
+    parts = backbone.passes(len(prepared)) if device.startswith("cpu") else 1
+    return run_model(features, prepared, backbone.mean, backbone.std, device, parts, precision)
 
 
 @lru_cache(maxsize=8)
@@ -219,9 +224,9 @@ def _record(path: Path, changed_ns: int, inode: int) -> ModelRecord:
     return ModelRecord.read(path)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def _network(path: Path, sha256: str, device: str) -> tuple[Backbone, Callable[[torch.Tensor], torch.Tensor]]:
-    """The network of a model, ready to run, and what runs it. The last one is cached."""
+    """The network of a model, ready to run, and what runs it. The last one is kept, on each device."""
     record = ModelRecord.read(path)
     if record.weights["sha256"] != sha256:
         raise Damaged(path / MODEL, "was replaced while it was read", "run it again")

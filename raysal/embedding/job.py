@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
 from raysal.embedding.changes import FileSource, FirstSpans
+from raysal.embedding.devices import devices_of, on_device
 from raysal.embedding.file_hashes import TABLE, hashed
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
@@ -23,6 +24,7 @@ from raysal.embedding.origin import (
     remember,
     stamp_of,
 )
+from raysal.embedding.precision import check_precision
 from raysal.embedding.ranges import check_arguments
 from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
 from raysal.embedding.sample import rounding_for
@@ -38,7 +40,7 @@ from raysal.sources.begun import listed_for
 from raysal.store import check_kind
 from raysal.types import Check, Metric, PassedOver, Stamp
 
-CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "text": 1024}
+CHUNK_ROWS = {"vector": MAX_CHUNK_ROWS, "image": 1024, "sound": 1024, "text": 1024}
 """Items in one chunk if the caller does not say, by modality."""
 
 
@@ -105,6 +107,7 @@ def embed(
     A pool that was begun is resumed: committed chunks are not done again. With equal batch size and threads, the
     finished pool has the same bytes as one made without a stop, except for the attempt in a commit record. If the
     source may have changed since, what is committed is read again first, and compared (`raysal.embedding.origin`).
+    A batch that does not fit into memory is halved, with a `MemoryWarning`; then equal bytes need equal memory, too.
 
     Memory: two chunks in this process, where one is written while the next is embedded; one in a worker of Ray; and 8
     bytes an item while keys are checked.
@@ -122,7 +125,8 @@ def embed(
         backend: this process, or Ray. Ray's workers must see `out` and the source under the same paths.
         threads: CPU threads of a model; 0 is torch's own choice here, and an even share with Ray.
         address: the Ray cluster to join.
-        device: where the model runs, as `cpu` or `cuda`.
+        device: where the model runs, as `cpu`. `cuda` is all GPUs of this machine, with Ray one for each worker;
+            `cuda:0,cuda:2` is some of them. The bytes do not depend on how many there are, if they are alike.
         metric: what "near" means in this pool from now on.
         scale: the power of two that vectors are multiplied by before they become float16. With `auto`, a sample of
             ready vectors decides, it is 1 for those of a model, and a pool that was begun keeps its own.
@@ -140,7 +144,7 @@ def embed(
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
-        ConfigError: an argument is out of range, or the scale is no power of two.
+        ConfigError: an argument is out of range, the scale is no power of two, or the CPU lacks that precision.
         UnknownName: there is no such backend, metric or check.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
@@ -165,6 +169,14 @@ def embed(
     check_kind(pool, MANIFEST)  # before a long listing
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
+    device = getattr(encoder, "device", "cpu")
+    if backend == "local":
+        work = replace(work, devices=devices_of(device))
+        encoder = on_device(encoder, work.devices[0])
+        check_precision(getattr(encoder, "precision", "float32"), work.devices[0])
+    else:
+        work = replace(work, devices=(device,))
+        encoder = on_device(encoder, "cpu")  # the driver's own: it may have no GPU
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found

@@ -97,14 +97,14 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
     """
     holds, made_by = pool.manifest.modality, pool.manifest.encoder["name"]
     if holds != modality:
-        fix = "search by key" if holds == "vector" else f"search by {holds} or by key"
+        fix = "search by key" if holds in ("vector", "sound") else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
+    from raysal.embedding.encoding import Encoding
     from raysal.embedding.rounding import to_half
-    from raysal.embedding.unit import encode_each
 
     try:
-        (result,) = encode_each(encoder, [encoder.prepare(name, payload)])
+        (result,) = Encoding(encoder)([encoder.prepare(name, payload)])
     except RaysalError:
         raise
     except Exception as error:  # an encoder of the user's own

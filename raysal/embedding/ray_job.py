@@ -14,6 +14,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.devices import Replicas
+from raysal.embedding.encoding import halving_warner
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
 from raysal.embedding.unit import quarantine_unit, unit_writer
@@ -56,6 +58,8 @@ class Embedder:
             The encoder's fingerprint as this process computes it.
         """
         self._source, self._encoder, self._stage = source, encoder, stage
+        self._halved: list[int] = []
+        self._replicas = Replicas(encoder, [getattr(encoder, "device", "cpu")], self._halved.append)
         self._rounding, self._method = rounding, method
         if encoder.modality != "vector":
             import torch
@@ -64,8 +68,19 @@ class Embedder:
             torch.set_num_threads(threads)  # Ray sets OMP_NUM_THREADS to 1
         return encoder.fingerprint()
 
-    def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> StagedChunk:
-        """Embed one unit and stage its files; see `unit_writer`."""
+    def embed(self, unit: Unit, batch_size: int, decode_threads: int, attempt: int) -> tuple[StagedChunk, list[int]]:
+        """Embed one unit and stage its files; see `unit_writer`.
+
+        Args:
+            unit: the chunk.
+            batch_size: items in one call of the model.
+            decode_threads: threads that prepare items ahead of it.
+            attempt: how often the unit was tried before.
+
+        Returns:
+            The staged chunk, and the sizes of batches that did not fit into memory.
+        """
+        self._halved.clear()
         write = unit_writer(
             self._source,
             self._encoder,
@@ -73,11 +88,12 @@ class Embedder:
             self._stage,
             batch_size=batch_size,
             decode_threads=decode_threads,
+            replicas=self._replicas,
             rounding=self._rounding,
             attempt=attempt,
             method=self._method,
         )
-        return write()
+        return write(), list(self._halved)
 
 
 @dataclass
@@ -132,6 +148,7 @@ def embed_on_ray(
     threads: int = 0,
     address: str | None = None,
     device: str = "cpu",
+    fingerprint: str,
 ) -> Generator[StagedChunk]:
     """Embed units on Ray workers.
 
@@ -151,20 +168,23 @@ def embed_on_ray(
         max_workers: at most so many, whatever `workers` says.
         threads: CPU threads of each worker; 0 is an even share.
         address: the Ray cluster to join; None as `raysal.fleet.ray_fleet.connect`.
-        device: `cpu`, or a GPU, one for each worker.
+        device: `cpu`, or `cuda`: one GPU for each worker.
+        fingerprint: of the encoder, as the driver knows it.
 
     Yields:
         Staged chunks in the order they finish.
 
     Raises:
-        ConfigError: no worker could start in time; the error names what was asked for and what there is.
+        ConfigError: no worker could start in time; the error names what was asked for and what there is. Or a worker
+            cannot have the device.
         EncoderError: workers die while they load the model.
         FingerprintMismatch: a worker loaded other weights than this process.
         RaysalError: as raised in a worker.
     """
-    from raysal.fleet.ray_fleet import connect
+    from raysal.fleet.ray_fleet import check_device, connect
 
     connect(address, workers * threads)
+    check_device(device, "device", "each worker")
     gpus = 0 if device == "cpu" else 1
     count, threads = _workers_and_threads(workers, threads, gpus, max_workers)
     host = ray.remote(Embedder).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)
@@ -175,7 +195,7 @@ def embed_on_ray(
 
     crew = [start() for _ in range(count)]
     reissued: deque[_Task] = deque()
-    expected = encoder.fingerprint()
+    warn_of_halved = halving_warner()
     start_deaths = 0
     last_ready = time.monotonic()
     try:
@@ -222,17 +242,20 @@ def embed_on_ray(
                     continue
                 if worker.starting is not None:
                     worker.starting = None
-                    if result != expected:
+                    if result != fingerprint:
                         raise FingerprintMismatch(
                             "embed worker",
                             "the encoder's fingerprint",
-                            expected,
+                            fingerprint,
                             result,
                             "install the same packages on every node",
                         )
                 else:
                     worker.calls.popleft()
-                    yield result
+                    staged, halved = result
+                    for size in halved:
+                        warn_of_halved(size)
+                    yield staged
     finally:
         for worker in crew:
             ray.kill(worker.actor)

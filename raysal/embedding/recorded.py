@@ -6,8 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from raysal.config import Named
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
+from raysal.embedding.devices import on_device
+from raysal.embedding.precision import UNLESS_DEFAULT
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import EncoderError
 from raysal.pool import Manifest
@@ -42,10 +45,7 @@ def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") ->
         if dim == 0:
             raise EncoderError("precomputed", "the source has no vector of length 1 or more", "check the column")
         return dataclasses.replace(encoder, dim=dim)
-    if device != "cpu" and any(field.name == "device" for field in dataclasses.fields(encoder)):  # type: ignore[arg-type]
-        changed: Encoder = dataclasses.replace(encoder, device=device)  # type: ignore[type-var]
-        return changed
-    return encoder
+    return encoder if device == "cpu" else on_device(encoder, device)
 
 
 def manifest_for(
@@ -134,10 +134,19 @@ def _name(part: object, registry: Registry[Any]) -> str:
     return registry.name_of(part) or type(part).__name__
 
 
+def _recorded(value: Any) -> Any:
+    """A value of a field as a manifest holds it; a part inside by its name and its own fields."""
+    if isinstance(value, Named):
+        name, fields = encoder_fields(value.part)
+        return {"name": name, **fields}
+    return str(value) if isinstance(value, Path) else value
+
+
 def _fields(part: Any) -> dict[str, Any]:
     """The recorded constructor fields of a part, as JSON-able values."""
     return {
-        field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
+        field.name: _recorded(getattr(part, field.name))
         for field in dataclasses.fields(part)
-        if field.metadata.get("record", True)
+        if (record := field.metadata.get("record", True))
+        and not (record == UNLESS_DEFAULT and getattr(part, field.name) == field.default)
     }

@@ -15,7 +15,9 @@ ENCODERS: Registry[type[Encoder]] = Registry(
         "finetuned": "raysal.embedding.finetuned:FineTuned",
         "precomputed": "raysal.embedding.precomputed:Precomputed",
         "sentence": "raysal.embedding.sentence:Sentence",
+        "spectrogram": "raysal.embedding.spectrogram:Spectrogram",
         "timm": "raysal.embedding.timm_model:Timm",
         "torch": "raysal.embedding.custom:Torch",
+        "waveform": "raysal.embedding.waveform:Waveform",
     }
 )

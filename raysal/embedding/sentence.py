@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.decode import check_text
+from raysal.embedding.devices import PerDevice
+from raysal.embedding.precision import LATER_FIELD, Precision, computing_in, in_preprocessing
 from raysal.embedding.torch_model import fingerprint_of
 from raysal.errors import EncoderError, MissingExtra
 
@@ -22,6 +24,7 @@ class Sentence:
     """`sentence:<name or path>`: a text model. A path to a saved model needs no network; a name is fetched once."""
 
     arg: str
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     @property
@@ -35,13 +38,14 @@ class Sentence:
         return _dim(self)
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The longest text in tokens (null: any), and the model's steps with their settings, as JSON-able values."""
+        """The longest text in tokens (null: any), the model's steps with their settings, and the precision."""
         model = load_model(self.arg, self.device)
         steps = [[type(step).__name__, settings_of(step)] for step in model]  # pooling and normalising have no weights
         longest = model.max_seq_length
         if isinstance(longest, float):  # a model that takes any text says `inf`
             longest = int(longest) if math.isfinite(longest) else None
-        return {"tokenizer": "the model's own", "longest": longest, "steps": steps}
+        found = {"tokenizer": "the model's own", "longest": longest, "steps": steps}
+        return {**found, **in_preprocessing(self.precision)}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -53,15 +57,16 @@ class Sentence:
 
     def encode(self, prepared: Sequence[str]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of n texts."""
-        vectors = load_model(self.arg, self.device).encode(
-            list(prepared), batch_size=len(prepared), convert_to_numpy=True, show_progress_bar=False
-        )
+        with computing_in(self.precision, self.device):
+            vectors = load_model(self.arg, self.device).encode(
+                list(prepared), batch_size=len(prepared), convert_to_numpy=True, show_progress_bar=False
+            )
         return np.asarray(vectors, np.float32)
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> Any:
-    """Load a model. The last one is cached.
+    """Load a model. The last one is kept, on each device.
 
     Args:
         name: a name on the model hub, or the path of a saved model.
@@ -97,7 +102,7 @@ def settings_of(step: Any) -> dict[str, Any]:
     return {name: value for name, value in sorted(settings.items()) if isinstance(value, plain)}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Sentence) -> int:
     vectors = encoder.encode(["word"])
     if vectors.ndim != 2 or len(vectors) != 1 or vectors.shape[1] == 0:
@@ -105,7 +110,7 @@ def _dim(encoder: Sentence) -> int:
     return int(vectors.shape[1])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _fingerprint(encoder: Sentence) -> str:
     model = load_model(encoder.arg, encoder.device)
     # With the model's own word for "any", which is how pools older than `null` know it.

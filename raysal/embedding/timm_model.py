@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
+from raysal.embedding.devices import PerDevice
+from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
 from raysal.embedding.torch_model import (
     RESIZE,
     fingerprint_of,
@@ -36,6 +38,7 @@ class Timm:
 
     arg: str
     size: int = 0
+    precision: Precision = field(default="float32", metadata=LATER_FIELD)
     device: str = field(default="cpu", metadata={"record": False})
 
     @property
@@ -60,7 +63,8 @@ class Timm:
     def preprocessing(self) -> Mapping[str, Any]:
         """The resize filter, the size and the normalisation, as JSON-able values. Loads the model."""
         size, mean, std = self._size_and_scale()
-        return {"resize": RESIZE, "size": size, "mean": mean, "std": std, "range": "0..255"}
+        found = {"resize": RESIZE, "size": size, "mean": mean, "std": std, "range": "0..255"}
+        return {**found, **in_preprocessing(self.precision)}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -75,7 +79,12 @@ class Timm:
         _, mean, std = self._size_and_scale()
         model = load_model(self.arg, self.device)[0]
         return run_model(
-            lambda batch: one_vector_each(f"timm:{self.arg}", model(batch)), prepared, mean, std, self.device
+            lambda batch: one_vector_each(f"timm:{self.arg}", model(batch)),
+            prepared,
+            mean,
+            std,
+            self.device,
+            precision=self.precision,
         )
 
     def backbone(self, *, pretrained: bool = True) -> Backbone:
@@ -86,14 +95,14 @@ class Timm:
         return Backbone(name=f"timm:{self.arg}", module=model, size=size, mean=mean, std=std)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _dim(encoder: Timm) -> int:
     return measured_dim(f"timm:{encoder.arg}", encoder.encode, encoder._size_and_scale()[0])
 
 
-@lru_cache(maxsize=1)
+@PerDevice
 def load_model(name: str, device: str) -> tuple[torch.nn.Module, Mapping[str, Any]]:
-    """Load a pretrained model, ready to run. The last one is cached.
+    """Load a pretrained model, ready to run. The last one is kept, on each device.
 
     Args:
         name: a model of timm.

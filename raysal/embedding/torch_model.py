@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raysal.embedding.precision import Precision, computing_in
 from raysal.errors import EncoderError, RaysalError
 from raysal.store import digest_of
 
@@ -159,6 +160,7 @@ def run_model(
     std: Sequence[float],
     device: str,
     passes: int = 1,
+    precision: Precision = "float32",
 ) -> NDArray[np.float32]:
     """Normalise images and run a model on them.
 
@@ -172,14 +174,18 @@ def run_model(
         std: what each channel is divided by after that, in the same units.
         device: where the model is.
         passes: how many pieces to run the batch in, one after the other.
+        precision: of the products of the model.
 
     Returns:
         Vectors float32 [n, d].
+
+    Raises:
+        ConfigError: this CPU has no instructions for the precision.
     """
     import torch
 
     width = pixels[0].shape[1]
-    with torch.inference_mode():
+    with torch.inference_mode(), computing_in(precision, device):
         found = []
         for part in np.array_split(np.stack(pixels), passes):
             batch = torch.from_numpy(part).to(torch.device(device)).float()

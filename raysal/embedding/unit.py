@@ -1,7 +1,8 @@
 """One chunk from items to staged files: read, decode ahead of the model, encode, quarantine the bad items.
 
 One bad item never stops a job; a broken encoder does. An encoder counts as broken where it fails on every item of a
-batch (two or more) with the same type of error, and that error is not a `BadItem`.
+batch (two or more) with the same type of error, and that error is not a `BadItem`. A batch that does not fit into
+memory is halved (`raysal.embedding.encoding`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from raysal.arrow_values import Texts, taken
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import Batch, method_for, prepared_batches
+from raysal.embedding.devices import Replicas
+from raysal.embedding.encoding import Encoding, reason_of, refuse_if_broken
 from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
-from raysal.errors import BadItem, EncoderError, RaysalError
 from raysal.numerics import slices
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.pool.contents import ALGORITHM, unread_digest
@@ -43,6 +45,7 @@ def unit_writer(
     *,
     batch_size: int,
     decode_threads: int,
+    replicas: Replicas | None = None,
     rounding: Rounding | None = None,
     attempt: int = 0,
     method: str | None = None,
@@ -50,7 +53,8 @@ def unit_writer(
 ) -> Callable[[], StagedChunk]:
     """Embed one unit. Batches are fixed runs of items, so the bytes do not depend on timing.
 
-    Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items.
+    Memory: the vectors of the unit, and `LOOK_AHEAD_BATCHES` + 1 batches of prepared items; of several devices, `AHEAD`
+    more for each.
 
     Args:
         source: gives the items of the unit.
@@ -59,6 +63,7 @@ def unit_writer(
         stage: writes the chunk's files under temporary names.
         batch_size: items in one call of the model.
         decode_threads: threads that prepare items ahead of the model.
+        replicas: the encoder where it runs; one for all units of a process, so that it learns which batches do not fit.
         rounding: how vectors become float16; by default with the scale 1.
         attempt: how often the unit was tried before; the commit record holds it.
         method: by which the contents of the pool are known; by default that of a new pool.
@@ -73,6 +78,7 @@ def unit_writer(
         OSError: (what is returned) the files cannot be written.
     """
     rounding, method = rounding or Rounding(), method or method_for(encoder)
+    replicas = replicas or Replicas(encoder, [getattr(encoder, "device", "cpu")])
     reference, blurred = rounding.reference, 0
     vectors = np.empty((len(unit.keys), encoder.dim), np.float16) if memory is None else memory
     kept: list[_Kept] = []
@@ -81,10 +87,8 @@ def unit_writer(
     encoded = held = contents = 0
     known: int | None = 0  # the digest of what is stored, while that is what was given
     with closing(prepared_batches(source, encoder, unit, batch_size, decode_threads, method)) as batches:
-        for batch in batches:
+        for batch, (rows, given, errors) in replicas.in_order(_encoded, batches):
             contents += batch.contents
-            _refuse_if_broken(encoder, "prepare", list(batch.errors.values()), len(batch.keys))
-            rows, given, errors = _encoded(encoder, batch)
             encoded += len(batch.keys) - len(batch.errors)
             encode_errors += errors.values()
             halves, bad = _rounded(rounding, _Kept(batch, rows).of(batch.keys), rows, given)
@@ -105,7 +109,7 @@ def unit_writer(
             held += len(rows)
             # With their values, the prepared items of the whole unit would stay in memory until it is staged.
             kept.append(_Kept(replace(batch, values=(), digests=None), rows))
-    _refuse_if_broken(encoder, "encode", encode_errors, encoded)
+    refuse_if_broken(encoder, "encode", encode_errors, encoded)
     names = dict.fromkeys(name for some in kept for name in some.batch.carried)
     return partial(
         stage.write,
@@ -151,26 +155,27 @@ def _concatenated(pieces: Sequence[Sequence[Any]]) -> Sequence[Any]:
     return [value for one in columns for value in (one.to_pylist() if isinstance(one, pa.Array) else one)]
 
 
-def _encoded(encoder: Encoder, batch: Batch) -> tuple[NDArray[np.int64], Floats, dict[int, Exception]]:
+def _encoded(encoding: Encoding, batch: Batch) -> tuple[NDArray[np.int64], Floats, dict[int, Exception]]:
     """Run the model on what could be decoded.
 
     Args:
-        encoder: the model.
+        encoding: runs the model.
         batch: the items.
 
     Returns:
         The rows of the batch that have a vector, their vectors as given, and {row: error} of those that it fails on.
     """
+    refuse_if_broken(encoding.encoder, "prepare", list(batch.errors.values()), len(batch.keys))
     rows = np.arange(len(batch.keys))
     if batch.errors:
         rows = np.delete(rows, list(batch.errors))
     if isinstance(batch.values, np.ndarray):
         return rows, batch.values[rows] if batch.errors else batch.values, {}
-    results = encode_each(encoder, [batch.values[row] for row in rows.tolist()]) if len(rows) else []
+    results = encoding([batch.values[row] for row in rows.tolist()]) if len(rows) else []
     errors = {int(row): found for row, found in zip(rows, results, strict=True) if isinstance(found, Exception)}
     good = [found for found in results if not isinstance(found, Exception)]
     rows = rows[[not isinstance(found, Exception) for found in results]] if errors else rows
-    return rows, as_given(good) if good else np.empty((0, encoder.dim), np.float32), errors
+    return rows, as_given(good) if good else np.empty((0, encoding.encoder.dim), np.float32), errors
 
 
 def _rounded(
@@ -241,52 +246,5 @@ def quarantine_unit(unit: Unit, stage: ChunkStage, reason: str, attempt: int, me
     )
 
 
-def encode_each(encoder: Encoder, values: Sequence[Any]) -> list[NDArray[np.floating[Any]] | Exception]:
-    """Encode a batch, and where the batch fails, encode its items one by one.
-
-    Args:
-        encoder: the model.
-        values: n results of its `prepare`.
-
-    Returns:
-        For each value a vector [d], or the error it caused.
-
-    Raises:
-        EncoderError: there are two or more values, and all fail with the same type of error.
-    """
-    try:
-        return list(_encode(encoder, values))
-    except Exception as error:
-        if isinstance(error, RaysalError) and not isinstance(error, BadItem):
-            raise
-        if len(values) == 1:
-            return [error]
-    results = [result for value in values for result in encode_each(encoder, [value])]
-    _refuse_if_broken(encoder, "encode", [r for r in results if isinstance(r, Exception)], len(results))
-    return results
-
-
-def _encode(encoder: Encoder, values: Sequence[Any]) -> NDArray[np.floating[Any]]:
-    out = encoder.encode(values)
-    if out.shape != (len(values), encoder.dim):
-        raise EncoderError(type(encoder).__name__, f"returned {out.shape}, expected ({len(values)}, {encoder.dim})")
-    return out
-
-
-def _refuse_if_broken(encoder: Encoder, step: str, errors: Sequence[Exception], total: int) -> None:
-    """Raise an `EncoderError` if all of two or more items fail alike."""
-    if len(errors) < total or total < 2 or isinstance(first := errors[0], BadItem):
-        return
-    if all(type(error) is type(first) for error in errors):
-        name = type(encoder).__name__
-        raise EncoderError(name, f"{step} fails on every item: {_reason(first)}", "fix the encoder") from first
-
-
 def _quarantine_row(batch: Batch, stage: str, row: int, error: Exception) -> QuarantineRow:
-    return batch.first_id + row, batch.keys[row], stage, _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, BadItem):
-        return error.problem + (f"; {error.fix}" if error.fix else "")
-    return f"{type(error).__name__}: {error}"
+    return batch.first_id + row, batch.keys[row], stage, reason_of(error)

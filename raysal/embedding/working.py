@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import method_for
+from raysal.embedding.devices import Replicas, on_device
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import freed_memory_kept
 from raysal.embedding.unit import unit_writer
@@ -36,6 +37,8 @@ class Work:
     backend: Literal["local", "ray"]
     threads: int
     address: str | None
+    devices: tuple[str, ...] = ("cpu",)
+    """where the model runs: all of these in this process, or with Ray the one of each worker"""
 
 
 def commit_units(
@@ -75,7 +78,7 @@ def commit_units(
         results = embed_on_ray(
             units,
             source,
-            encoder,
+            on_device(encoder, work.devices[0]),
             stage,
             rounding,
             method,
@@ -85,7 +88,8 @@ def commit_units(
             max_workers=left,
             threads=work.threads,
             address=work.address,
-            device=getattr(encoder, "device", "cpu"),
+            device=work.devices[0],
+            fingerprint=encoder.fingerprint(),
         )
     try:
         with closing(results):
@@ -134,6 +138,7 @@ def _embed_here(
     """
     memories: list[NDArray[np.float16]] = []
     staged: Future[StagedChunk] | None = None
+    replicas = Replicas(encoder, work.devices)
     runs_model = source.modality != "vector"
     with (
         freed_memory_kept() if runs_model else nullcontext(),
@@ -153,6 +158,7 @@ def _embed_here(
                     stage,
                     batch_size=work.batch_size,
                     decode_threads=work.decode_threads,
+                    replicas=replicas,
                     rounding=rounding,
                     method=method,
                     memory=memories[0],

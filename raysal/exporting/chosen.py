@@ -107,7 +107,8 @@ class Chosen:
             united = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
         except pa.ArrowException as error:
             raise ConfigError("carry", f"a carried column changes its type ({error})", "embed again") from None
-        used, found = {*OWN, *self.types}, {}
+        sounds = {"audio"} if self.pool.manifest.modality == "sound" else set()
+        used, found = {*OWN, *sounds, *self.types}, {}
         for column in united:
             if column.name in POOL_COLUMNS and not (column.name == "owner" and owned):
                 continue

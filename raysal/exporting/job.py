@@ -29,7 +29,7 @@ from raysal.exporting.lance_table import lance_shard, uncompressed
 from raysal.exporting.layout import DATA, INDEX, WORK, Plan, begin, committed_parts
 from raysal.exporting.media import MediaReader
 from raysal.exporting.options import WITH_VECTORS, Options
-from raysal.exporting.tables import IMAGE, CsvShard, parquet_shard, table_schema
+from raysal.exporting.tables import FILE, CsvShard, parquet_shard, table_schema
 from raysal.exporting.tar import TarShard
 from raysal.pool.given import export_type, in_given_units
 from raysal.sources.base import Source
@@ -204,9 +204,10 @@ def schema_of(chosen: Chosen, options: Options) -> pa.Schema:
         return facts
     numbers = export_type(pool.scale)
     vector = pa.field("vector", pa.list_(pa.from_numpy_dtype(numbers), pool.dim)) if options.vectors else None
-    image = pa.large_binary() if options.form == "lance" else IMAGE
+    kind = pa.large_binary() if options.form == "lance" else FILE
     modality = pool.manifest.modality
-    schema = table_schema(facts, image if modality == "image" else None, modality == "text", vector)
+    column = {"image": "image", "sound": "audio"}.get(modality)
+    schema = table_schema(facts, None if column is None else pa.field(column, kind), modality == "text", vector)
     return uncompressed(schema) if options.form == "lance" else schema
 
 

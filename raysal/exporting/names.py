@@ -11,13 +11,13 @@ import unicodedata
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
-from raysal.sources.kinds import IMAGES, suffix_of
+from raysal.sources.kinds import IMAGES, SOUNDS, suffix_of
 
 LONGEST = 200
 """Bytes of a name; file systems take 255, and a program that unpacks it may add some."""
 LONGEST_PATH = 1_000
 """Bytes of a path below the folder; systems take 4,096 in all."""
-SUFFIXES = frozenset((*IMAGES, ".txt", ".npy", ".bin"))
+SUFFIXES = frozenset((*IMAGES, *SOUNDS, ".txt", ".npy", ".bin"))
 """What the names of files end in, in small letters. No name of a folder does."""
 _EMPTY, _CUT = "%", "%~"
 """The name of an empty part of a path; what stands before a digest."""
@@ -30,7 +30,7 @@ _MAGIC = (
 
 
 def suffix_for(key: str, content: bytes) -> str:
-    """The suffix of a file, in small letters: that of its key where it is one of pictures, else by how it begins.
+    """The suffix of a file, in small letters: its key's where that is one of pictures or sounds, else by how it begins.
 
     Args:
         key: of the item.
@@ -40,7 +40,7 @@ def suffix_for(key: str, content: bytes) -> str:
         The suffix with its dot, `.bin` where nothing is known.
     """
     own = suffix_of(key.rpartition("/")[2])
-    if own in IMAGES:
+    if own in IMAGES or own in SOUNDS:
         return own
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return ".webp"

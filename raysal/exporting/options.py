@@ -76,10 +76,9 @@ class Options:
         if modality == "vector" and self.form not in ("csv", *WITH_VECTORS):
             problem = f"the items of {pool.path} are ready vectors, without media to write as {self.form}"
             raise ConfigError("as", problem, "export as parquet or lance (with --vectors), or csv")
-        if modality == "text" and self.form == "coco":
-            raise ConfigError(
-                "as", "coco is of images, and the items are texts", "export as parquet, csv or webdataset"
-            )
+        if modality in ("text", "sound") and self.form == "coco":
+            problem = f"coco is of images, and the items are {modality}s"
+            raise ConfigError("as", problem, "export as parquet, csv or webdataset")
         if modality == "text" and self.form == "links" and not self.copy:
             problem = "texts are rows of files, to which no link can lead"
             raise ConfigError("as", problem, "add --copy for a file of each, or export as parquet")

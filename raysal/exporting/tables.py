@@ -20,31 +20,35 @@ GROUP_ROWS, GROUP_BYTES = 1_000, 32 << 20
 """A row group ends after so many rows, or bytes of media: it is what readers hold in memory."""
 MOST_BYTES = 2**31 - 1 - GROUP_BYTES
 """Of the media of an item: a column of a row group has 32 bits for its places."""
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""How Hugging Face's data sets store an image."""
+FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""How Hugging Face's data sets store an image or a sound."""
+FEATURES = {"image": "Image", "audio": "Audio"}
+"""{column of media that are files: what these data sets call it}"""
 
 
-def table_schema(facts: pa.Schema, image: pa.DataType | None, text: bool, vector: pa.Field | None) -> pa.Schema:
+def table_schema(facts: pa.Schema, media: pa.Field | None, text: bool, vector: pa.Field | None) -> pa.Schema:
     """The schema of a shard that holds media.
 
     Args:
         facts: of `Entry.facts`.
-        image: the type of the column of images; None for none.
+        media: the column of images or sounds, one of `FEATURES`; None for none.
         text: whether there is a column of texts.
         vector: the column of the vectors; None for none.
 
     Returns:
-        The schema, with a note by which Hugging Face's data sets know images.
+        The schema, with a note by which Hugging Face's data sets know images and sounds.
     """
     fields = list(facts)
-    if image is not None:
-        fields.insert(1, pa.field("image", image))
+    if media is not None:
+        fields.insert(1, media)
     if text:
         fields.insert(1, pa.field("text", pa.string()))
     if vector is not None:
         fields.append(vector)
-    note = {"info": {"features": {"image": {"_type": "Image"}}}}
-    return pa.schema(fields, {"huggingface": json.dumps(note)} if image == IMAGE else None)
+    if media is None or media.type != FILE:
+        return pa.schema(fields)
+    note = {"info": {"features": {media.name: {"_type": FEATURES[media.name]}}}}
+    return pa.schema(fields, {"huggingface": json.dumps(note)})
 
 
 class TableShard:
@@ -59,6 +63,8 @@ class TableShard:
             end: is called after the last one.
         """
         self._schema, self._write, self._end = schema, write, end
+        # By its place: a carried column beside texts may be called `audio`, too.
+        self._files = second if (second := "".join(schema.names[1:2])) in FEATURES else ""
         self._rows: list[dict[str, Any]] = []
         self._vectors: list[Any] = []
         self._bytes = 0
@@ -69,11 +75,11 @@ class TableShard:
         if entry.media is not None:
             if len(entry.media.content) > MOST_BYTES:
                 raise BadItem(entry.key, f"more than {MOST_BYTES} bytes, which no cell holds", "export as webdataset")
-            if "image" in self._schema.names and entry.media.suffix == ".npy":
+            if self._files and entry.media.suffix == ".npy":
                 problem = "its numbers are no picture of 8 bits, which a column of images would need"
                 raise BadItem(entry.key, problem, "export as webdataset, which holds them as .npy")
-            if "image" in self._schema.names:
-                row["image"] = entry.media.content
+            if self._files:
+                row[self._files] = entry.media.content
             else:
                 row["text"] = entry.media.content.decode()
             self._bytes += len(entry.media.content)
@@ -94,15 +100,15 @@ class TableShard:
             flat = np.concatenate(self._vectors)
             return pa.FixedSizeListArray.from_arrays(array_of(flat, field.type.value_type), field.type.list_size)
         values: list[Any] = [row.get(field.name) for row in self._rows]
-        if field.name != "image":
+        if field.name != self._files:
             return array_of(values, field.type)
         cuts = np.cumsum([0, *map(len, values)], dtype=np.int64)
         buffers = [None, pa.py_buffer(cuts), pa.py_buffer(b"".join(values))]
         images = pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
-        if field.type != IMAGE:
+        if field.type != FILE:
             return images
         paths = array_of([row["key"] for row in self._rows], pa.string())
-        return pa.StructArray.from_arrays([images.cast(pa.binary()), paths], fields=list(IMAGE))
+        return pa.StructArray.from_arrays([images.cast(pa.binary()), paths], fields=list(FILE))
 
     def close(self) -> None:
         """Write the last group of rows, and end the shard."""

@@ -79,11 +79,13 @@ def connect(address: str | None = None, threads: int = 0) -> None:
         ray.init(address="local", num_cpus=threads or os.cpu_count(), **quiet)
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, field: str = "fleet.device", owner: str = "each partition") -> None:
     """Check that an actor can have a device. An actor sees one GPU only, its own, as number 0.
 
     Args:
         device: The name of a torch device.
+        field: Where it was named, for the error.
+        owner: What an actor stands for, for the error.
 
     Raises:
         ConfigError: It is no name of a device, or no node of the cluster has such a device.
@@ -91,11 +93,11 @@ def check_device(device: str) -> None:
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError("fleet.device", brief(error), 'use "cpu" or "cuda"') from None
+        raise ConfigError(field, brief(error), 'use "cpu" or "cuda"') from None
     if wanted.type == "cuda" and wanted.index not in (None, 0):
-        raise ConfigError("fleet.device", f"{device!r}: with Ray each partition has a GPU of its own", 'use "cuda"')
+        raise ConfigError(field, f"{device!r}: with Ray {owner} has a GPU of its own", 'use "cuda"')
     if wanted.type == "cuda" and not ray.cluster_resources().get("GPU"):
-        raise ConfigError("fleet.device", f"{device!r}, and no node of the Ray cluster has a GPU", 'device = "cpu"')
+        raise ConfigError(field, f"{device!r}, and no node of the Ray cluster has a GPU", 'use "cpu"')
 
 
 def cluster_cpus() -> int:

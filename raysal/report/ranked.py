@@ -24,13 +24,12 @@ import pyarrow as pa
 from PIL import Image
 
 from raysal.arguments import as_path, as_place
-from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, OutputExists
 from raysal.pool import Pool, open_pool
 from raysal.ranking.layout import Manifest
 from raysal.ranking.reading import KNOWN_LABEL, Ranking, plain, words_of_state
 from raysal.report.markup import MARK, Html, join, tag
-from raysal.report.thumbnails import MAX_TEXT
+from raysal.report.thumbnails import MAX_TEXT, seen
 from raysal.sources import Source
 from raysal.sources.of_pool import read_items, source_of
 from raysal.store import fsync_path, temporary_name
@@ -229,7 +228,7 @@ def _kept(out: Path, item: Item, row: Mapping[str, Any], modality: Modality) -> 
         raise payload
     if modality == "text":
         return {"text": str(payload)}
-    image = decode_image(key, payload)
+    image = seen(key, payload, modality)
     small = max(image.size) < PREVIEW_PIXELS // 2
     if isinstance(payload, bytes | bytearray | memoryview):
         content, suffix = bytes(payload), Path(key).suffix

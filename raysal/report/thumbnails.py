@@ -1,4 +1,4 @@
-"""The items of the batches as people see them: images and texts, read again from the pool's source."""
+"""The items of the batches as people see them: images, texts and spectrograms, read again from the pool's source."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from PIL import Image
 
 from raysal.embedding.decode import decode_image
 from raysal.embedding.pixels import is_grey
-from raysal.errors import BadItem, RaysalError
+from raysal.errors import BadItem, MissingExtra, RaysalError
 from raysal.pool import Pool
 from raysal.sources.of_pool import read_items, source_of
+from raysal.spectrograms import picture_of
 from raysal.types import Item, Modality
 
 THUMBNAIL_PIXELS = 64
@@ -69,6 +70,28 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     return Gallery(modality=modality, shown=shown, problem=problem)
 
 
+def seen(key: str, payload: object, modality: Modality) -> Image.Image:
+    """An image, or the spectrogram of a sound.
+
+    Args:
+        key: the item's name, for the error.
+        payload: the item.
+        modality: of its pool, `image` or `sound`.
+
+    Returns:
+        What people see of it.
+
+    Raises:
+        BadItem: it cannot be decoded, or what would decode it is not installed.
+    """
+    if modality != "sound":
+        return decode_image(key, payload)
+    try:
+        return picture_of(key, payload)
+    except MissingExtra as error:
+        raise BadItem(key, error.problem, error.fix) from None
+
+
 def thumbnail(image: Image.Image) -> str:
     """The image as a data URI: a PNG of at most THUMBNAIL_PIXELS on its longer side."""
     small = image.copy()
@@ -89,7 +112,7 @@ def _shown(item: Item, key: str, modality: Modality) -> Shown:
         text = str(item.payload)
         return Shown(text=text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")
     try:
-        image = decode_image(key, item.payload)
+        image = seen(key, item.payload, modality)
         return Shown(image=thumbnail(image), small=max(image.size) < THUMBNAIL_PIXELS)
     except BadItem as error:
         return Shown(problem=error.problem)

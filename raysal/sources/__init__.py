@@ -19,6 +19,7 @@ from raysal.sources.kinds import (
     NPY,
     PACKED_SHARDS,
     SHARD,
+    SOUNDS,
     TABLES,
     TEXT_LISTS,
     TEXTS,
@@ -101,12 +102,14 @@ def _kind(path: PathOrUrl) -> str:
         if name.endswith((SHARD, *PACKED_SHARDS)):
             return "webdataset"
         known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS, SHARD))
-        raise SourceError(path, f"a file of unknown kind {suffix!r}", f"pass a folder of images, or one of {known}")
+        raise SourceError(
+            path, f"a file of unknown kind {suffix!r}", f"pass a folder of images or sounds, or one of {known}"
+        )
     if is_saved(place):
         return "hf"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
-    takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS)
+    takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS, *SOUNDS)
     for name in Files(path=path, takes=takes, stores=(ZARR,), by_parts=False).names():
         kind = _kind_of_file(name)
         if kind != "table" or place.pattern or not f"/{name}".count("/_"):
@@ -126,8 +129,8 @@ def _kind(path: PathOrUrl) -> str:
 _APART = (("table", "folder"), ("table", "webdataset"), ("text", "webdataset"))
 """Kinds of files in one folder of which raysal does not guess which are meant. Beside images, an archive is a copy."""
 _HOLDS = {"table": "tables", "folder": "images", "webdataset": "shards", "text": "texts"}
-_ORDER = ("table", "folder", "webdataset", "text", "npy", "array", "packed")
-"""Which kind of files is meant, if a folder holds several."""
+_ORDER = ("table", "folder", "webdataset", "text", "npy", "array", "packed", "sounds")
+"""Which kind of files is meant, if a folder holds several. Sounds beside vectors or texts are what these are of."""
 
 
 def _kind_of_file(name: str) -> str:
@@ -137,4 +140,6 @@ def _kind_of_file(name: str) -> str:
         return "webdataset" if suffix == SHARD else "packed"
     if suffix in HDF5 or suffix == ZARR:
         return "array"
+    if suffix in SOUNDS:
+        return "sounds"
     return "folder" if suffix in IMAGES else "table" if suffix in TABLES else "npy" if suffix == NPY else "text"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from raysal.buckets import Bucket, is_url
 from raysal.errors import BucketError, ConfigError, SourceError
@@ -32,6 +32,11 @@ class Folder:
     """Whether the folders inside are read too."""
     suffixes: tuple[str, ...] = field(default=IMAGES, metadata={AS_BEGUN: FIRST_IMAGES})
     """The suffixes of images, in lower case; a file's own may be in any case. The rest is passed over."""
+    _WORD: ClassVar[str] = "images"
+    _ITEMS: ClassVar[frozenset[str]] = OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}
+    """Suffixes of files that look like items, if they are passed over."""
+    _PICTURES: ClassVar[bool] = True
+    """Whether files of unknown suffixes are looked into, and count as items if they are pictures."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
@@ -39,7 +44,7 @@ class Folder:
                 raise ConfigError("source.suffixes", f"{suffix!r}", "write suffixes in lower case, with the dot")
 
     @property
-    def modality(self) -> Literal["image"]:
+    def modality(self) -> Literal["image", "sound"]:
         """Image."""
         return "image"
 
@@ -47,7 +52,7 @@ class Folder:
         """The files as they are now; the folder is looked at anew.
 
         Returns:
-            The images of the folder, which their keys name.
+            Those of the items, which their keys name.
 
         Raises:
             SourceError: there is no folder.
@@ -55,13 +60,13 @@ class Folder:
         files = Files(
             path=self.path,
             takes=tuple(self.suffixes),
-            items=(OTHER_IMAGES | OTHER_TABLES | {*IMAGES, *TABLES}),
+            items=self._ITEMS,
             recursive=self.recursive,
-            pictures=True,
+            pictures=self._PICTURES,
             by_parts=False,
         )
         if files.place.file:
-            raise SourceError(self.path, "is a file, not a folder", "pass a folder of images")
+            raise SourceError(self.path, "is a file, not a folder", f"pass a folder of {self._WORD}")
         return files
 
     @cached_property
@@ -124,8 +129,8 @@ class Folder:
             found = str(self.passed_over())
             raise SourceError(
                 self.path,
-                f"no images in this folder; {found}" if found else "no images in this folder",
-                f"check the path; images end in {', '.join(self.suffixes)}",
+                f"no {self._WORD} in this folder; {found}" if found else f"no {self._WORD} in this folder",
+                f"check the path; {self._WORD} end in {', '.join(self.suffixes)}",
             )
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:

@@ -32,6 +32,8 @@ IMAGE_FORMATS = {
 """Formats of pictures that people have and Pillow reads (HEIF with pillow-heif), and their suffixes."""
 IMAGES = tuple(sorted(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes))
 """The suffixes of a folder of images."""
+SOUNDS = (".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave")
+"""The suffixes of sounds that raysal reads."""
 FIRST_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 """What `IMAGES` was in pools that do not record it."""
 
@@ -69,6 +71,8 @@ OTHER_IMAGES = _suffixes("""
     czi lif lsm mha mhd mrc mrxs nd2 ndpi nii nrrd scn svs vms vsi fits.gz fit.gz nii.gz
 """)
 """Suffixes of pictures that raysal does not read: of programs, of cameras, of microscopes and other instruments."""
+OTHER_SOUNDS = _suffixes("3gp aac ac3 amr ape au caf dsf dff m4a m4b mid midi mka mp2 mpc ra snd tta voc w64 wma wv")
+"""Suffixes of sounds that raysal does not read."""
 OTHER_TABLES = _suffixes("avro h5 hdf hdf5 he5 lance npy npz orc tfrecord parquet.gz arrow.gz arrow.zst")
 """Suffixes of tables of vectors or images that are not read beside others."""
 OTHER_TEXTS = frozenset(f"{suffix}{packed}" for suffix in TEXT_LISTS for packed in (".gz", ".bz2", ".xz", ".zst"))

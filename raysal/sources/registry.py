@@ -21,6 +21,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",
         "pages": "raysal.sources.pages:Pages",
+        "sounds": "raysal.sources.sounds:Sounds",
         "table": "raysal.sources.table:Table",
         "text": "raysal.sources.text:Text",
         "webdataset": "raysal.sources.webdataset:WebDataset",

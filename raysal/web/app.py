@@ -188,8 +188,8 @@ class Paths:
         return {"id": str(entry.id), "key": entry.key, "text": self.desk.media.text(entry)}
 
     def _sound(self, request: Request) -> Response:
-        path = self.desk.media.sound(self._entry(request, "sound"))
-        return FileResponse(path, media_type="audio/wav", headers={"cache-control": "private, max-age=3600"})
+        path, kind = self.desk.media.sound(self._entry(request, "sound"))
+        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})
 
     def _spectrogram(self, request: Request) -> Response:
         return packed(request, self.desk.media.spectrogram(self._entry(request, "sound")))

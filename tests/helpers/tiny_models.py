@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,68 @@ class WithNorms(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.drop(self.last(torch.relu(self.norm(self.conv(x))))).mean((2, 3))
+
+
+class Cramped(Weighted):
+    """Has room for `ROOM` images at once. Its last number is how many there were."""
+
+    ROOM = 5
+
+    def __init__(self, full: Callable[[], object]) -> None:
+        super().__init__(0)
+        self.full = full
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.ROOM:
+            self.full()
+        found = super().forward(x)
+        return torch.cat([found, torch.full_like(found[:, :1], float(len(x)))], dim=1)
+
+
+def full_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def full_library() -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def full_machine() -> None:
+    torch.empty(1 << 55)  # says so itself
+
+
+def full_numpy() -> None:
+    np.empty(1 << 55)
+
+
+def cramped() -> torch.nn.Module:
+    return Cramped(full_gpu)
+
+
+def cramped_library() -> torch.nn.Module:
+    return Cramped(full_library)
+
+
+def cramped_machine() -> torch.nn.Module:
+    return Cramped(full_machine)
+
+
+def cramped_numpy() -> torch.nn.Module:
+    return Cramped(full_numpy)
+
+
+def no_room() -> torch.nn.Module:
+    module = Cramped(full_gpu)
+    module.ROOM = 0
+    return module
+
+
+def loudness(waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Of a sound: what its first channel has of each octave, and how long it is."""
+    power = np.abs(np.fft.rfft(waveform[0])) ** 2
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(waveform.shape[1], 1 / rate), 1)).astype(int)
+    found = np.bincount(octaves, weights=power, minlength=16)[:16] / len(power)
+    return np.append(np.sqrt(found), waveform.shape[1] / rate).astype(np.float32)
 
 
 def with_norms() -> torch.nn.Module:

@@ -23,12 +23,13 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool, open_pool
 from raysal.rounds.session import Session
+from raysal.sounds import open_sound
 from raysal.sources.npy import Npy
+from raysal.spectrograms import SPECTROGRAM_BYTES, WINDOW, spectrogram, spectrogram_png
 from raysal.web import payloads as payloads_module
 from raysal.web.catalogue import Catalogue, Entry
 from raysal.web.media import CACHE_BYTES, PIXEL_BYTES, ROOM_BYTES, Gate, Media, full_size, pixels_of
 from raysal.web.payloads import Payloads
-from raysal.web.sound import SPECTROGRAM_BYTES, WINDOW, open_sound, spectrogram, spectrogram_png
 
 
 def shown_of(pool: Pool, folder: Path | None = None) -> tuple[Catalogue, Media, Payloads]:
@@ -235,7 +236,7 @@ def test_keys_of_ready_vectors_may_name_files_beside_them_and_none_outside(tmp_p
     kinds = ["sound", "sound", "image", "vector", "sound", "sound", "vector"]
     assert [payloads.kind(entry, False) for entry in entries.values()] == kinds
     assert payloads.kind(entries[3], True) == "table"
-    assert media.sound(entries[0]).read_bytes() == wav()
+    assert media.sound(entries[0])[0].read_bytes() == wav()
     assert Image.open(io.BytesIO(media.picture(entries[2], 64, small=True).data)).size == (9, 7)
     for id in (1, 4, 5):
         with pytest.raises(BadItem, match="leads out"):
@@ -243,7 +244,7 @@ def test_keys_of_ready_vectors_may_name_files_beside_them_and_none_outside(tmp_p
         with pytest.raises(BadItem, match="leads out"):
             media.spectrogram(entries[id])
     elsewhere = shown_of(pool, tmp_path)[1]
-    assert elsewhere.sound(Entry(4, "secret.wav", None)).read_bytes() == wav()
+    assert elsewhere.sound(Entry(4, "secret.wav", None))[0].read_bytes() == wav()
 
 
 def test_texts_are_those_of_their_ids_however_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -292,7 +293,7 @@ def test_a_tone_is_read_and_stands_at_its_height(
         assert (sound.rate, sound.frames) == (8000, 2000)
         samples = sound.samples(0, 2000)
         assert 0.7 < np.abs(samples).max() <= 1
-        monkeypatch.setattr("raysal.web.sound.BLOCK_BYTES", 100)
+        monkeypatch.setattr("raysal.sounds.BLOCK_BYTES", 100)
         np.testing.assert_array_equal(sound.samples(70, 500), samples[70:570])
         picture = spectrogram(sound.samples, sound.frames, bands=128)
     np.testing.assert_array_equal(picture, spectrogram(*whole(samples), bands=128))
