@@ -230,14 +230,7 @@ class OutputExists(UserError):
 
 
 class BucketError(UserError):
-    """A bucket, or an object in it, cannot be listed, read or written; `where` is its URL.
-
-    Args:
-        where: the URL.
-        problem: what is wrong with it.
-        fix: what to do about it.
-        reason: one word for it, see `raysal.buckets.base`.
-    """
+    """A bucket, or an object in it, cannot be listed, read or written; `reason` is of `raysal.buckets.base`."""
 
     def __init__(self, where: object, problem: str, fix: str = "", reason: str = "") -> None:
         super().__init__(where, problem, fix)

@@ -64,7 +64,7 @@ def search(
     Args:
         pool: an embedded pool, or its path.
         key: an item of the pool, or several.
-        text: a text, in a pool of texts.
+        text: a text, in a pool of texts, or of an encoder that encodes both, as `open_clip`.
         image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.
         vector: numbers [d], or several [m, d], of the magnitude that the pool's vectors were given with: a list, an
             array, a tensor, a Series, a sparse matrix.

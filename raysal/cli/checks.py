@@ -35,6 +35,7 @@ EXTRAS = {
     "pillow-heif": "heif",
     "simplejpeg": "jpeg",
     "soundfile": "audio",
+    "open_clip_torch": "clip",
     "pylance": "lance",
     "obstore": "cloud",
     "fsspec": "fsspec",

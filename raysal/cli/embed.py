@@ -54,9 +54,9 @@ def embed(
     encoder: Annotated[
         str | None,
         Option(
-            help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, "
-            "timm:NAME, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL; for sounds spectrogram:ENCODER, "
-            "waveform:MODULE:CALLABLE. A source of vectors needs no encoder."
+            help=f"{', '.join(ENCODERS)}. Some take more after a colon: efficientnet_lite0:fast, timm:NAME, "
+            "open_clip:MODEL/WEIGHTS, sentence:NAME, torch:MODULE:CALLABLE, finetuned:MODEL; for sounds "
+            "spectrogram:ENCODER, waveform:MODULE:CALLABLE. A source of vectors needs no encoder."
         ),
     ] = None,
     origin: Annotated[

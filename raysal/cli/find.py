@@ -41,7 +41,11 @@ def find(
     ] = None,
     text: Annotated[
         list[str] | None,
-        Option("--text", metavar="TEXT", help="A text like what is looked for, in a pool of texts. Repeatable."),
+        Option(
+            "--text",
+            metavar="TEXT",
+            help="A text like what is looked for, in a pool of texts or open_clip. Repeatable.",
+        ),
     ] = None,
     image: Annotated[
         list[Path] | None,

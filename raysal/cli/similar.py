@@ -24,7 +24,9 @@ def search(
         list[str] | None,
         Option(metavar="KEY", help="Find items similar to this item. Repeatable: similar to any of them."),
     ] = None,
-    text: Annotated[str | None, Option(help="Find items similar to this text, in a pool of texts.")] = None,
+    text: Annotated[
+        str | None, Option(help="Find items similar to this text, in a pool of texts or open_clip.")
+    ] = None,
     image: Annotated[
         Path | None, Option(metavar="FILE", help="Find items similar to the image in this file, in a pool of images.")
     ] = None,

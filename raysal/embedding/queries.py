@@ -6,8 +6,9 @@ its fingerprint is another one: vectors of two models cannot be compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,19 @@ from raysal.sources.payloads import image_in
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
     from raysal.types import Modality
+
+
+OF_TEXTS_TOO = ("open_clip",)
+"""Encoders of other items that encode texts, too. Known by name, so that no model is loaded to refuse a text."""
+
+
+@runtime_checkable
+class EncodesTexts(Protocol):
+    """An encoder of other items whose vectors share their space with those of texts."""
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
+        """Vectors [n, dim] of n texts."""
+        ...
 
 
 def as_vectors(vector: Any, dim: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -95,8 +109,9 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
         BadItem: the text or image cannot be embedded.
         RaysalError: as the encoder says.
     """
-    holds, made_by = pool.manifest.modality, pool.manifest.encoder["name"]
-    if holds != modality:
+    holds, made_by = pool.manifest.modality, str(pool.manifest.encoder["name"])
+    both = modality == "text" and (made_by.partition(":")[0] in OF_TEXTS_TOO or isinstance(encoder, EncodesTexts))
+    if holds != modality and not both:
         fix = "search by key" if holds in ("vector", "sound") else f"search by {holds} or by key"
         raise EncoderError(modality, f"the pool holds {holds}s (encoder {made_by}), not {modality}s", fix)
     encoder = encoder_of_pool(pool, encoder)
@@ -104,7 +119,10 @@ def encoded(pool: Pool, modality: Modality, name: str, payload: Any, encoder: En
     from raysal.embedding.rounding import to_half
 
     try:
-        (result,) = Encoding(encoder)([encoder.prepare(name, payload)])
+        if holds != modality and isinstance(encoder, EncodesTexts):
+            result: Any = encoder.encode_texts([payload])[0]
+        else:
+            (result,) = Encoding(encoder)([encoder.prepare(name, payload)])
     except RaysalError:
         raise
     except Exception as error:  # an encoder of the user's own

