@@ -18,10 +18,11 @@ from raysal.types import Check, Metric
 if TYPE_CHECKING:
     from raysal.embedding.base import Encoder
     from raysal.sources.base import Source
+    from raysal.sources.batches import Batches
 
 
 def embed(
-    source: str | Path | Mapping[str, Any] | Choice | Source,
+    source: str | Path | Mapping[str, Any] | Choice | Source | Batches | None = None,
     encoder: Part | Encoder | None = None,
     *,
     out: str | Path,
@@ -38,6 +39,7 @@ def embed(
     metric: Metric = "cosine",
     scale: float | str = AUTO,
     check: Check = "fast",
+    items: Any = None,
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
 
@@ -48,7 +50,8 @@ def embed(
     Args:
         source: a path (a folder of images, a table, a text file), a mapping such as
             `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`,
-            which takes arrays, tensors, sparse matrices, Series and frames by position.
+            which takes arrays, tensors, sparse matrices, Series and frames by position. `raysal.sources.Batches(...)`
+            is a stream of items whose columns have other names.
         encoder: a name, a mapping with `name`, or an encoder. Ready vectors need none;
             `{"name": "precomputed", "origin": NAME}` names the model that made them.
         out: the pool directory, or its URL, such as `s3://bucket/pool`.
@@ -70,6 +73,9 @@ def embed(
             decides, it is 1 for those of a model, and a pool that was begun keeps its own.
         check: how a pool that is there finds what changed: `fast` by the sizes and times of files, `hash` by the sha256
             of their bytes, which reads them all; see docs/pools.md.
+        items: in place of a source, a stream of items: an iterable of Arrow tables, mappings of columns or items, a
+            callable that gives one, or a `ray.data.Dataset`. It has a column `key`, and is written down in the pool's
+            folder `source`; see docs/sources.md.
 
     Returns:
         The open pool.
@@ -85,30 +91,41 @@ def embed(
         UserError: as its other kinds say.
     """
     from raysal.embedding.job import embed as run_job
-    from raysal.sources import check_apart
+    from raysal.sources import Batches, check_apart
 
     out = as_place("out", out)
+    if (source is None) == (items is None):
+        raise ConfigError("source", "name either a source or items", "pass one of them")
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "chunk_rows": chunk_rows,
+        "workers": workers,
+        "decode_threads": decode_threads,
+        "max_quarantine": max_quarantine,
+        "max_passed_over": max_passed_over,
+        "backend": backend,
+        "threads": threads,
+        "address": address,
+        "device": device,
+        "metric": metric,
+        "scale": scale,
+        "check": check,
+    }
+    stream = source if isinstance(source, Batches) else Batches(items=items) if items is not None else None
+    if stream is not None:
+        if isinstance(out, str):
+            problem = f"{out} is in a bucket, and a stream is written down in the folder of its pool"
+            raise ConfigError("out", problem, "name a directory, and copy the pool into the bucket when it is done")
+        from raysal.embedding.streamed import embed_batches
+
+        embed_batches(stream, lambda found: encoder_of(encoder, found), out, **options)
+        return open_pool(out)
+    assert source is not None
+    assert not isinstance(source, Batches)
     if isinstance(source, str | Path):
         check_apart(source, out)
-    items = source_of(source)
-    run_job(
-        items,
-        encoder_of(encoder, items),
-        out,
-        batch_size=batch_size,
-        chunk_rows=chunk_rows,
-        workers=workers,
-        decode_threads=decode_threads,
-        max_quarantine=max_quarantine,
-        max_passed_over=max_passed_over,
-        backend=backend,
-        threads=threads,
-        address=address,
-        device=device,
-        metric=metric,
-        scale=scale,
-        check=check,
-    )
+    found = source_of(source)
+    run_job(found, encoder_of(encoder, found), out, **options)
     return open_pool(out)
 
 

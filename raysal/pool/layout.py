@@ -9,6 +9,7 @@
     commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
     keys/00000-00063.idx      keys and ids of these chunks, sorted (`raysal.pool.key_index`); may be deleted
     source.json               names, sizes and times of the source's files when its contents were last known (sealed)
+    source/                   the items of a stream, of which the pool was made (`raysal.sources.spilled`)
     generations/, removed/, replaced/, files/
                               what the pool became since; see `raysal.pool.generations`
 

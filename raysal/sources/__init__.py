@@ -10,6 +10,7 @@ from raysal.config import Choice
 from raysal.errors import ConfigError, SourceError
 from raysal.paths import path_or_url, with_home
 from raysal.sources.base import Source
+from raysal.sources.batches import Batches
 from raysal.sources.files import Files
 from raysal.sources.keys import check_keys
 from raysal.sources.kinds import (
@@ -34,7 +35,7 @@ from raysal.sources.zarr_store import is_store
 _NAMED = ("digits", "fashion_mnist")
 """Sources that need no path, so that a caller may give their name in its place."""
 
-__all__ = ["SOURCES", "Memory", "Source", "check_apart", "check_keys", "detect_source"]
+__all__ = ["SOURCES", "Batches", "Memory", "Source", "check_apart", "check_keys", "detect_source"]
 
 
 def detect_source(path: str | Path, **options: Any) -> Source:

@@ -12,6 +12,7 @@ from raysal.pool import Pool
 from raysal.pool.taken_files import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.registry import SOURCES
+from raysal.sources.spilled import FOLDER, Spilled
 from raysal.types import Item, Unit
 
 
@@ -32,9 +33,16 @@ def source_of(pool: Pool) -> Source:
     record = pool.manifest.source
     if record["name"] == "memory":
         raise SourceError("memory", "the items were in memory and were not kept")
+    if record["name"] == Spilled.__name__:
+        return Spilled(path=pool.path / FOLDER, **_with_tuples(record["config"]))
     if "config" not in record:
         raise SourceError(pool.path, "its manifest does not say how its source was configured")
     return Choice(name=record["name"], **record["config"]).build("source", SOURCES)
+
+
+def _with_tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a source, as they were before they were JSON."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 
 def read_items(pool: Pool, source: Source, wanted: Mapping[int, str]) -> Iterator[tuple[int, Item]]:

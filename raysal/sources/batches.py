@@ -1,0 +1,191 @@
+"""Items that Python code makes, batch by batch: an iterable, a callable that gives one, or a dataset of Ray Data.
+
+A stream can be read neither by position nor again by key. So `raysal.embed` writes it down in the pool's own folder
+(`raysal.sources.spilled`), and embeds that as any other folder of tables. No batch is held longer than a file takes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from reprlib import repr as _short
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysal.arrow_values import text_array
+from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.sources.listing import check_carry
+from raysal.types import Item
+
+WHERE = "items"
+"""What errors call a stream."""
+_ROWS = 1024
+"""Items that are gathered into one batch, where they come one by one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batches:
+    """A stream of items, for `raysal.embed`.
+
+    A batch is a table or record batch of Arrow, or a mapping {column: values}. Items may also come one by one, as a
+    mapping {column: value} or as `raysal.types.Item`. A dataset of Ray Data gives its own batches, with what it does to
+    them on the cluster; `raysal` needs no import of Ray for that.
+
+    Args:
+        items: an iterable, a callable without arguments that gives one, or a dataset of Ray Data. It is run through
+            once in each job; a job goes on after a stop if it gives the same items again when it is asked again.
+        key_column: the column of the items' keys.
+        image_column: a column of images: encoded, or uint8 of one size [h, w] or [h, w, 3].
+        text_column: a column of texts.
+        vector_column: a column of vectors. Name at most one of the three; without, it is found as in a table.
+        carry: columns to keep in the pool.
+    """
+
+    items: Any = field(repr=False)
+    key_column: str = "key"
+    image_column: str | None = None
+    text_column: str | None = None
+    vector_column: str | None = None
+    carry: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_carry(self.carry)
+        if not (callable(self.items) or hasattr(self.items, "iter_batches") or isinstance(self.items, Iterable)):
+            problem = f"{_short(self.items)} is no stream of items"
+            raise ConfigError("items", problem, "pass an iterable, a callable that gives one, or a ray.data.Dataset")
+        if isinstance(self.items, Mapping | str | bytes):
+            raise ConfigError("items", f"one {type(self.items).__name__}, expected many batches", "pass a list of it")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The fields that say how the columns are read, as a table takes them."""
+        names = ("key_column", "image_column", "text_column", "vector_column", "carry")
+        return {name: getattr(self, name) for name in names}
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Run through the stream once.
+
+        Yields:
+            Tables of Arrow, each with the column of keys, in the order of the stream.
+
+        Raises:
+            SourceError: it gives something else, or a batch without keys.
+        """
+        if hasattr(self.items, "iter_batches"):
+            stream = self.items.iter_batches(batch_format="pyarrow")
+        else:
+            stream = self.items() if callable(self.items) else self.items
+        for number, batch in enumerate(self._batches(iter(stream))):
+            table = _table_of(batch, number)
+            if table.column_names.count(self.key_column) != 1:
+                problem = f"batch {number} has not one column {self.key_column!r}; its columns: {table.column_names}"
+                raise SourceError(WHERE, problem, "name the column of the keys: key_column")
+            if table.num_rows:
+                yield pa.table([_plain(column) for column in table.itercolumns()], names=table.column_names)
+
+    def _batches(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """The batches; of items that come one by one, some hundred are one."""
+        for first in stream:
+            if self._is_one(first):
+                run = [first, *islice(stream, _ROWS - 1)]
+                if not all(map(self._is_one, run)):
+                    raise SourceError(WHERE, "single items and batches are mixed", "give one kind")
+                yield _rows(run, self.key_column)
+            else:
+                yield first
+
+    def _is_one(self, batch: object) -> bool:
+        """Whether a part of the stream is one item."""
+        if isinstance(batch, Item):
+            return True
+        key = batch.get(self.key_column) if isinstance(batch, Mapping) else ()
+        return isinstance(key, str | int | np.integer)
+
+
+def _rows(run: list[Any], key_column: str) -> dict[str, list[Any]]:
+    """Single items as columns."""
+    rows = [_row(one, key_column) if isinstance(one, Item) else dict(one) for one in run]
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _row(item: Item, key_column: str) -> dict[str, Any]:
+    """An item as columns; its payload is in `image`, `text` or `vector`."""
+    payload = item.payload
+    if isinstance(payload, BadItem):
+        raise SourceError(WHERE, f"item {item.key!r} cannot be read: {payload.problem}", "leave it out, or mend it")
+    name = "text"
+    if isinstance(payload, bytes | bytearray):
+        name = "image"
+    elif not isinstance(payload, str):
+        payload, name = np.asarray(payload), "vector"
+        if payload.ndim > 1:
+            payload, name = _png_of(item.key, payload), "image"
+    return {key_column: item.key, name: payload, **item.carried}
+
+
+def _png_of(key: str, pixels: Any) -> bytes:
+    """The bytes of a picture that has these pixels."""
+    from PIL import Image
+
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        problem = f"item {key!r}: {pixels.dtype} {list(pixels.shape)} is no picture"
+        raise SourceError(WHERE, problem, "pass encoded bytes, or uint8 [h, w] or [h, w, 3]")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _table_of(batch: Any, number: int) -> pa.Table:
+    """A batch as a table."""
+    if isinstance(batch, pa.RecordBatch):
+        return pa.Table.from_batches([batch])
+    if isinstance(batch, pa.Table):
+        return batch
+    if not isinstance(batch, Mapping):
+        problem = f"batch {number} is a {type(batch).__name__}"
+        raise SourceError(WHERE, problem, "give tables of Arrow, mappings {column: values}, or items")
+    try:
+        return pa.table({str(name): _column(values) for name, values in batch.items()})
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise SourceError(WHERE, f"batch {number}: {error}", "give columns of one length and type") from None
+
+
+def _column(values: Any) -> Any:
+    """A column of Arrow; an array of NumPy of several axes becomes one of tensors."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    if isinstance(values, list | tuple) and values and isinstance(values[0], np.ndarray):
+        return pa.array([None if value is None else value.tolist() for value in values], _list_type(values[0]))
+    if isinstance(values, list | tuple) and values and isinstance(values[0], str):
+        return text_array(values) if all(isinstance(value, str) for value in values) else pa.array(values)
+    return pa.array(values)
+
+
+def _list_type(first: Any) -> pa.DataType:
+    kind = pa.from_numpy_dtype(first.dtype)
+    for _ in range(first.ndim):
+        kind = pa.list_(kind)
+    return kind
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, without the types of other libraries: Ray's tensors become those of Arrow."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # a column without rows
+        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    if not isinstance(whole.type, pa.BaseExtensionType) or isinstance(whole.type, pa.FixedShapeTensorType):
+        return whole
+    shape = tuple(getattr(whole.type, "shape", None) or ())
+    storage = whole.storage
+    if len(shape) < 2 or not hasattr(storage, "flatten") or storage.null_count:
+        return storage
+    tensor = pa.fixed_shape_tensor(storage.type.value_type, shape)
+    flat = pa.FixedSizeListArray.from_arrays(storage.flatten(), int(np.prod(shape)))
+    return pa.ExtensionArray.from_storage(tensor, flat)

@@ -1,0 +1,253 @@
+"""Streams of items become pools that can be finished, grow, and give their media back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from changing_sources import ROWS, Bytes, Row
+from growing_pools import Disk, Stop, files_in, held
+from PIL import Image
+from tiers import deep_unless
+
+import raysal
+from raysal.errors import ConfigError, DuplicateKeys, FingerprintMismatch, SourceError
+from raysal.pool import Pool, open_pool
+from raysal.sources import Batches, spilled
+from raysal.sources.of_pool import read_items, source_of
+from raysal.types import Item
+
+IMAGES = Bytes(modality="image")
+
+
+def arrow(rows: list[Row]) -> pa.Table:
+    return pa.table({"key": [r.key for r in rows], "image": [r.data for r in rows], "label": [r.label for r in rows]})
+
+
+FORMS: dict[str, Callable[[list[Row]], Any]] = {
+    "tables": lambda rows: [arrow(rows[:3]), arrow(rows[3:])],
+    "record batches": lambda rows: arrow(rows).to_batches(max_chunksize=2),
+    "columns": lambda rows: [arrow(rows[:5]).to_pydict(), arrow(rows[5:]).to_pydict()],
+    "rows": lambda rows: arrow(rows).to_pylist(),
+    "items": lambda rows: [Item(key=row.key, payload=row.data, carried={"label": row.label}) for row in rows],
+    "a callable": lambda rows: lambda: (arrow([row]) for row in rows),
+}
+
+
+def make(items: Any, out: Path, **options: Any) -> Pool:
+    source = Batches(items=items, carry=("label",))
+    return raysal.embed(source, IMAGES, out=out, chunk_rows=3, **options)
+
+
+def numbers(pool: Pool) -> dict[str, int]:
+    return {key: int(np.frombuffer(one[1], np.float16)[0]) for key, one in held(pool).items()}
+
+
+def exported(pool: Pool, out: Path) -> dict[str, bytes]:
+    raysal.export(pool, out=out, form="parquet")
+    rows = [row for file in sorted((out / "data").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    return {row["key"]: row["image"]["bytes"] for row in rows}
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spilled, "FILE_ROWS", 4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stream_becomes_a_pool_that_gives_its_media_back(form: str, tmp_path: Path) -> None:
+    pool = make(FORMS[form](list(ROWS)), tmp_path / "pool")
+    assert numbers(pool) == {row.key: row.number for row in ROWS}
+    assert {key: one[2] for key, one in held(pool).items()} == {row.key: row.label for row in ROWS}
+    assert exported(pool, tmp_path / "out") == {row.key: row.data for row in ROWS}
+    wanted = {one[0]: key for key, one in held(pool).items()}
+    assert {id: item.payload for id, item in read_items(pool, source_of(pool), wanted)} == {
+        id: next(row.data for row in ROWS if row.key == key) for id, key in wanted.items()
+    }
+    before = files_in(tmp_path / "pool")
+    make(FORMS["a callable"](list(ROWS)), tmp_path / "pool")
+    assert files_in(tmp_path / "pool") == before, "what is the same is passed over"
+
+
+@pytest.mark.parametrize("seed", deep_unless({0, 1}, range(12)))
+def test_any_streams_one_after_the_other_are_one_that_gave_the_last_of_each_key(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    there: dict[str, Row] = {}
+    ids: dict[int, str] = {}
+    before: dict[str, tuple[Any, ...]] = {}
+    for step in range(7):
+        some = [Row(f"k{key}", int(rng.integers(10, 14)), "l0") for key in rng.permutation(20)[: rng.integers(1, 12)]]
+        batches = [arrow(some[at : at + 3]) for at in range(0, len(some), 3)]
+        there |= {row.key: row for row in some}
+        pool = make(batches, tmp_path / "pool", check=["fast", "hash"][step % 2])
+        assert numbers(pool) == {key: row.number for key, row in there.items()}
+        now = held(pool)
+        for key, one in now.items():
+            assert ids.setdefault(one[0], key) == key, "an id means one item for good"
+            if key in before and before[key][1] == one[1]:
+                assert before[key] == one, "what is the same keeps its id"
+        before = now
+        assert exported(pool, tmp_path / f"out {step}") == {key: row.data for key, row in there.items()}
+
+
+@pytest.mark.parametrize("at", deep_unless({0, 2, 5, 9, 17}, range(34)))
+def test_a_job_that_was_stopped_at_any_rename_ends_with_the_same_bytes(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first job, and of one that takes in a stream with rows that are new, other and the same."""
+    more = [*ROWS[:2], Row("k2.png", 77, "l0"), *ROWS[4:6], *(Row(f"n{place}", 50 + place, "l1") for place in range(6))]
+    streams: list[Any] = [FORMS["a callable"](list(ROWS)), FORMS["a callable"](more)]
+    names = ("generations", "files", "pool.json", "commits")
+
+    def bytes_of(pool: Path) -> dict[str, bytes]:
+        """Files that do not tell the times of the files in `source`."""
+        return {name: data for name, data in files_in(pool).items() if not name.startswith(names)}
+
+    for stream in streams:
+        make(stream, tmp_path / "one")
+    left = list(streams)
+    with monkeypatch.context() as patch:
+        Disk(patch, at)
+        with suppress(Stop):
+            while left:
+                make(left[0], tmp_path / "two")
+                del left[0]
+    for stream in left:
+        make(stream, tmp_path / "two")
+    assert bytes_of(tmp_path / "two").keys() == bytes_of(tmp_path / "one").keys()
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "one")
+    assert held(open_pool(tmp_path / "two")) == held(open_pool(tmp_path / "one"))
+
+
+def test_what_was_begun_is_finished_with_what_was_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        Disk(patch, 8)
+        with pytest.raises(Stop):
+            make(FORMS["tables"](list(ROWS)), tmp_path / "pool")
+    assert (tmp_path / "pool" / "pool.json").exists()
+    pool = make(FORMS["tables"]([Row("k1.png", 99, "l0"), Row("z", 88, "l0")]), tmp_path / "pool")
+    assert numbers(pool) == {**{row.key: row.number for row in ROWS}, "k1.png": 99, "z": 88}
+    assert numbers(Pool(tmp_path / "pool", 0)) == {row.key: row.number for row in ROWS}
+
+
+def test_a_pool_of_a_stream_may_be_moved_and_grows_there(tmp_path: Path) -> None:
+    make(FORMS["tables"](list(ROWS)), tmp_path / "pool")
+    (tmp_path / "pool").rename(tmp_path / "other")
+    assert exported(open_pool(tmp_path / "other"), tmp_path / "out") == {row.key: row.data for row in ROWS}
+    pool = make(FORMS["tables"]([Row("z", 88, "l0")]), tmp_path / "other")
+    assert numbers(pool) == {**{row.key: row.number for row in ROWS}, "z": 88}
+
+
+def test_a_stream_is_never_held_as_a_whole(tmp_path: Path) -> None:
+    """When a batch is asked for, those that fill a file before it lie on the disk."""
+    seen: list[int] = []
+
+    def stream() -> Iterator[pa.Table]:
+        for place in range(40):
+            seen.append(len(list((tmp_path / "pool" / "source").glob("*.parquet"))))
+            yield arrow([Row(f"k{place}", 10 + place, "l0")])
+
+    make(stream, tmp_path / "pool")
+    assert seen == [max(place - 1, 0) // 4 for place in range(40)]
+
+
+def test_it_does_not_matter_how_a_stream_is_cut_into_batches(tmp_path: Path) -> None:
+    found = set()
+    for size in (1, 3, 8):
+        make([arrow(list(ROWS[at : at + size])) for at in range(0, len(ROWS), size)], tmp_path / f"{size}")
+        files = sorted((tmp_path / f"{size}" / "source").iterdir())
+        found.add(tuple((file.name, file.read_bytes()) for file in files))
+    assert len(found) == 1
+
+
+def test_vectors_and_texts_and_pixels(tmp_path: Path) -> None:
+    vectors = np.arange(24, dtype=np.float32).reshape(6, 4)
+    pool = raysal.embed(items=[{"key": np.arange(6), "vector": vectors}], out=tmp_path / "vectors")
+    assert np.concatenate([chunk.vectors() for chunk in pool.chunks]).tolist() == vectors.tolist()
+    assert [key for table in pool.items(["key"]) for key in table["key"].to_pylist()] == [*"012345"]
+    items = [{"key": row.key, "text": row.data.decode()} for row in ROWS]
+    assert numbers(raysal.embed(items=items, encoder=Bytes(modality="text"), out=tmp_path / "texts"))["k3.png"] == 13
+    pixels = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    encoder = {"name": "torch:tiny_encoder:build", "size": 12}
+    for name, given in (
+        ("tensors", [{"key": ["a", "b"], "image": pixels}]),
+        ("items", [Item(key=key, payload=picture) for key, picture in zip("ab", pixels, strict=True)]),
+    ):
+        pool = raysal.embed(items=given, encoder=encoder, out=tmp_path / name)
+        found = exported(pool, tmp_path / f"out {name}")
+        assert np.asarray(Image.open(io.BytesIO(found["b"]))).tolist() == pixels[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "match"),
+    [
+        ([], SourceError, "no item"),
+        ([{"id": ["a"], "text": ["b"]}], SourceError, "not one column 'key'.*key_column"),
+        ([{"key": ["a", "b"], "text": ["b"]}], SourceError, "batch 0"),
+        ([{"key": ["a", None], "text": ["b", "c"]}], SourceError, "item 1: the key is null"),
+        ([{"key": ["a", "a"], "text": ["b", "c"]}], DuplicateKeys, "duplicate keys: a;"),
+        ([{"key": ["a"], "text": ["b"]}, {"key": ["a"], "text": ["c"]}], DuplicateKeys, "duplicate keys: a;"),
+        ([{"key": ["a"], "text": ["b"]}, {"key": ["c"], "text": [1]}], SourceError, "several types"),
+        ([7], SourceError, "batch 0 is a int"),
+        (7, ConfigError, "no stream"),
+        ({"key": ["a"], "text": ["b"]}, ConfigError, "expected many batches"),
+        ([{"key": ["a"], "text": ["b"], "raysal.digest": ["c"]}], ConfigError, "rename the column"),
+    ],
+)
+def test_what_is_no_stream_of_items_is_refused_by_name(
+    items: Any, error: type[Exception], match: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=match):
+        raysal.embed(items=items, encoder=Bytes(modality="text"), out=tmp_path / "pool")
+    good = [{"key": ["a", "c"], "text": ["0001", "0002"]}]
+    pool = raysal.embed(items=good, encoder=Bytes(modality="text"), out=tmp_path / "pool")
+    assert numbers(pool) == {"a": 1, "c": 2}, "a stream that is mended goes on"
+
+
+def test_a_key_of_the_pool_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    make(FORMS["tables"](list(ROWS)), tmp_path / "pool")
+    for stream in ([*ROWS[:2], ROWS[0]], [Row("k0.png", 99, "l0"), ROWS[0]]):
+        with pytest.raises(DuplicateKeys, match=r"k0\.png"):
+            make([arrow([row]) for row in stream], tmp_path / "pool")
+        with pytest.raises(DuplicateKeys, match=r"k0\.png"):
+            make([arrow(stream)], tmp_path / "pool")
+    assert numbers(make(FORMS["tables"](list(ROWS)), tmp_path / "pool")) == {row.key: row.number for row in ROWS}
+
+
+def test_a_pool_of_another_source_is_refused(tmp_path: Path) -> None:
+    raysal.embed(raysal.sources.Memory(keys=["a"], vectors=np.ones((1, 2), np.float32)), out=tmp_path / "pool")
+    with pytest.raises(FingerprintMismatch, match=r"the source is a stream, expected memory"):
+        raysal.embed(items=[{"key": ["a"], "vector": np.ones((1, 2), np.float32)}], out=tmp_path / "pool")
+    assert not (tmp_path / "pool" / "source").exists()
+    with pytest.raises(ConfigError, match="either a source or items"):
+        raysal.embed(out=tmp_path / "other")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_dataset_of_ray_data_is_a_stream(tmp_path: Path) -> None:
+    import ray.data
+
+    dataset = ray.data.range(50, override_num_blocks=5).map(
+        lambda row: {"key": f"k{row['id']}", "vector": np.array([row["id"], 1], np.float32), "label": "l0"}
+    )
+    pool = raysal.embed(Batches(items=dataset, carry=("label",)), out=tmp_path / "pool", chunk_rows=7)
+    assert numbers(pool) == {f"k{number}": number for number in range(50)}
+    before = held(pool)
+    pool = raysal.embed(Batches(items=dataset.limit(20), carry=("label",)), out=tmp_path / "pool", chunk_rows=7)
+    assert held(pool) == before
+    pictures = ray.data.range(6).map(
+        lambda row: {"key": str(row["id"]), "image": np.full((4, 5, 3), row["id"], np.uint8)}
+    )
+    encoder = {"name": "torch:tiny_encoder:build", "size": 12}
+    pool = raysal.embed(items=pictures, encoder=encoder, out=tmp_path / "pictures")
+    found = exported(pool, tmp_path / "out")
+    assert {key: int(np.asarray(Image.open(io.BytesIO(data))).mean()) for key, data in found.items()} == {
+        str(number): number for number in range(6)
+    }
