@@ -165,11 +165,10 @@ class FileHashes:
 
     def _met(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """The hashes of the names of what was met, ascending, and the digests."""
-        if len(self._names) != 1 or not self._done:
-            self._names = [np.concatenate([np.empty(0, np.int64), *self._names])]
-            self._found = [np.concatenate([np.empty((0, 32), np.uint8), *self._found])]
-        order = np.argsort(self._names[0], kind="stable")
-        self._names, self._found = [self._names[0][order]], [self._found[0][order]]
+        names = np.concatenate([np.empty(0, np.int64), *self._names])
+        found = np.concatenate([np.empty((0, 32), np.uint8), *self._found])
+        order = np.argsort(names, kind="stable")
+        self._names, self._found = [names[order]], [found[order]]
         return self._names[0], self._found[0]
 
 

@@ -112,8 +112,9 @@ def source_fields(source: Source) -> tuple[str, dict[str, Any]]:
 
 
 def places_of(source: Source) -> set[str]:
-    """The fields of a source that say where it is."""
-    return {field.name for field in dataclasses.fields(source) if "Path" in str(field.type)}  # type: ignore[arg-type]
+    """The recorded fields of a source that say where it is."""
+    fields = dataclasses.fields(source)  # type: ignore[arg-type]
+    return {field.name for field in fields if "Path" in str(field.type) and field.metadata.get("record", True)}
 
 
 def with_absolute_paths(source: Source) -> Source:

@@ -153,6 +153,8 @@ class OfFiles(Protocol):
     def files(self) -> Iterator[SourceFile]:
         """List the files as they are now, in the order of the listing, at the cost of one `stat` per file.
 
+        Those with `parts` can be hashed; of others, `--check hash` compares the contents of all items each time.
+
         Raises:
             SourceError: the source cannot be listed.
         """

@@ -236,9 +236,7 @@ def test_sounds_are_exported_with_their_bytes(pool: Pool, folder: Path, tmp_path
 
 
 def test_label_studio_plays_them(pool: Pool, tmp_path: Path) -> None:
-    sheet = Sheet(
-        name="a", schema=pa.schema([("key", pa.string())]), tables=list, modality="sound", classes=("bird",)
-    )
+    sheet = Sheet(name="a", schema=pa.schema([("key", pa.string())]), tables=list, modality="sound", classes=("bird",))
     config = labeling_config(sheet)
     assert '<Audio name="audio" value="$audio"/>' in config
     assert task_of(sheet, {"key": "0.wav", "uri": "/sounds/0.wav"})["data"]["audio"] == "/sounds/0.wav"

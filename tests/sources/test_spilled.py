@@ -23,6 +23,8 @@ from raysal.pool import Pool, open_pool
 from raysal.sources import Batches, spilled
 from raysal.sources.of_pool import read_items, source_of
 from raysal.types import Item
+from raysal.web.catalogue import Entry
+from raysal.web.payloads import Payloads
 
 IMAGES = Bytes(modality="image")
 
@@ -71,6 +73,8 @@ def test_a_stream_becomes_a_pool_that_gives_its_media_back(form: str, tmp_path: 
     assert {id: item.payload for id, item in read_items(pool, source_of(pool), wanted)} == {
         id: next(row.data for row in ROWS if row.key == key) for id, key in wanted.items()
     }
+    page = Payloads(pool)
+    assert {key: page.read(Entry(id, key, None)) for id, key in wanted.items()} == {row.key: row.data for row in ROWS}
     before = files_in(tmp_path / "pool")
     make(FORMS["a callable"](list(ROWS)), tmp_path / "pool")
     assert files_in(tmp_path / "pool") == before, "what is the same is passed over"
