@@ -152,6 +152,8 @@ def _size_of(value: Any) -> int:
     """How large an item is beside others of its kind."""
     if isinstance(value, str | bytes):
         return len(value)
+    if isinstance(value, tuple | list):  # as a waveform and its rate
+        return sum(map(_size_of, value))
     return int(getattr(value, "nbytes", 0))
 
 

@@ -19,6 +19,7 @@ from tiers import deep_unless
 from tiny_models import Cramped
 
 from raysal.embedding.custom import Torch
+from raysal.embedding.encoding import Encoding
 from raysal.embedding.job import embed
 from raysal.errors import EncoderError, MemoryWarning
 from raysal.pool import open_pool
@@ -132,6 +133,28 @@ def test_what_did_not_fit_is_not_tried_again_where_items_are_as_large(tmp_path: 
     embedded(tmp_path / "pool", reader, texts([20] * 16 + [25] * 16 + [5] * 8), batch_size=8)
     assert [size for size in reader.calls if size[0] * size[1] > reader.room] == [(8, 20), (4, 20)]
     assert reader.calls[-1] == (8, 5)
+
+
+@pytest.mark.parametrize(
+    "wrap", [str, str.encode, lambda text: np.zeros(len(text), np.uint8), lambda text: (text, 16000)]
+)
+def test_small_items_are_not_cut_because_large_ones_did_not_fit(wrap: Any) -> None:
+    """Whatever an encoder prepares: else a job that goes on would cut batches otherwise than one without a stop."""
+    cut: list[int] = []
+
+    class Sized(Reader):
+        def encode(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+            texts = [value[0] if isinstance(value, tuple) else value for value in prepared]
+            cut.append(len(texts))
+            if len(texts) * max(map(len, texts)) > self.room:
+                raise MemoryError
+            return np.ones((len(texts), 2), np.float32)
+
+    encoding = Encoding(Sized(room=50, calls=[]), lambda size: None)
+    encoding([wrap("x" * 20)] * 8)
+    cut.clear()
+    encoding([wrap("x" * 5)] * 8)
+    assert cut == [8]
 
 
 def test_an_encoder_that_has_no_room_for_any_item_stops_the_job(tmp_path: Path) -> None:
