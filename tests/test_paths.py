@@ -15,12 +15,13 @@ from cli_tools import cli
 from raysal.arguments import as_path
 from raysal.config import Choice, LikeConfig, load_config, parse_config
 from raysal.embedding import ENCODERS
-from raysal.errors import ConfigError
+from raysal.errors import ConfigError, SourceError
 from raysal.labels import ORACLES
 from raysal.models.trainers import TRAINERS
 from raysal.narrowing import NARROWERS
 from raysal.paths import AFTER_COLON, PATHS, from_config, with_home
 from raysal.sources import SOURCES
+from raysal.sources.places import place_of
 from raysal.strategies import SELECTORS
 
 REGISTRIES: dict[str, Any] = {
@@ -99,6 +100,24 @@ def test_a_relative_path_is_where_something_is(
     assert found in (meant, meant.absolute())
     assert len(said) == in_folder
     assert all(str(folder / value) in line and field in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["folder", "table"])
+def test_a_url_is_no_path(places: tuple[Path, Path], name: str) -> None:
+    """Slashes of a URL are not joined, and nothing is looked for on the disk."""
+    here, folder = places
+    (here / "s3:" / "bucket").mkdir(parents=True)
+    (folder / "c.toml").write_text(
+        f'pool = "p"\nencoder = "precomputed"\nsource = {{name = "{name}", path = "S3://bucket/a//"}}'
+    )
+    said: list[str] = []
+    found = load_config(folder / "c.toml", said.append).source
+    assert found is not None
+    assert found.build("source", SOURCES).path == "s3://bucket/a"
+    assert said == []
+    assert Choice(name=name, path=f"file://{here}").build("source", SOURCES).path == here
+    with pytest.raises(SourceError, match="write a URL as text"):
+        place_of(Path("s3://bucket/a"))
 
 
 def test_a_config_in_the_working_directory_changes_nothing(places: tuple[Path, Path]) -> None:

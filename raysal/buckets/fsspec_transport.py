@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from raysal.buckets.base import Body, Failure, Object
 from raysal.errors import MissingExtra, brief
 
-_VERSION = ("ETag", "etag", "e_tag", "sha256", "md5", "checksum", "blob_id", "ino")
+_VERSION = ("ETag", "etag", "e_tag", "sha256", "md5", "checksum", "blob_id")
 _CHANGED = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 _PIECE = 2**20
 

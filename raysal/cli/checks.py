@@ -34,6 +34,8 @@ EXTRAS = {
     "zarr": "arrays",
     "pillow-heif": "heif",
     "pylance": "lance",
+    "obstore": "cloud",
+    "fsspec": "fsspec",
 }
 """Optional distributions, and the extra of raysal that installs each."""
 GIB = 2**30

@@ -78,7 +78,7 @@ def export(
     shard_items: Annotated[int, Option(min=1, help="Most items of a shard.")] = 10_000,
     shard_bytes: Annotated[int, Option(min=1, help="Most bytes of media in a shard.")] = 256 << 20,
     source: Annotated[
-        Path | None, Option(help="Where the media are, if they were moved. (Default: where the pool was made of.)")
+        str | None, Option(help="Where the media are, if they were moved. (Default: where the pool was made of.)")
     ] = None,
     max_lost: Annotated[
         float,

@@ -42,7 +42,7 @@ def finetune(
         ),
     ] = None,
     source: Annotated[
-        Path | None, Option(help="Where the pictures are, found by key. (Default: where the pool was made of.)")
+        str | None, Option(help="Where the pictures are, found by key. (Default: where the pool was made of.)")
     ] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the pictures in pixels. (Default: the encoder's.)")] = None,
     steps: Annotated[int, Option(min=1, help="Steps of the network.")] = 200,

@@ -17,6 +17,7 @@ from raysal.sources.kinds import SPLITS, STATE
 PathOrUrl = Path | str
 """Where a source is: a path, or the URL of a bucket as text."""
 _MAGIC = re.compile(r"[*?[]")
+_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class Place(NamedTuple):
@@ -89,9 +90,14 @@ def _in_bucket(url: str) -> Place:
         return next(whole.list("/".join((*parts, ""))), None) is not None
 
     parts = tuple(address.path.split("/")) if address.path else ()
-    if not parts or is_folder(parts):
+    of_files = address.scheme in ("http", "https")
+    if not of_files and (not parts or is_folder(parts)):
         return Place(Path(), (), "", Bucket(url))
     above = Bucket(joined(address.root, *parts[:-1]))
+    if of_files:  # a web server lists nothing
+        if not parts or above.look_at(parts[-1]) is None:
+            raise SourceError(url, "no such file", "check the address; of a web server only single files can be read")
+        return Place(Path(), (), parts[-1], above)
     if above.look_at(parts[-1]) is not None:
         return Place(Path(), (), parts[-1], above)
     magic = [bool(_MAGIC.search(part)) for part in parts]
@@ -119,6 +125,8 @@ def is_saved(place: Place) -> bool:
 
 def _refuse(path: PathOrUrl) -> NoReturn:
     fix = "check the path" if "{" not in str(path) else "check the path; a pattern has *, ?, [...] or **, not {...}"
+    if isinstance(path, Path) and _COLLAPSED.match(str(path)):
+        fix = "write a URL as text: a Path joins its slashes"
     raise SourceError(path, "no such file or directory", fix)
 
 

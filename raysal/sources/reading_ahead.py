@@ -17,8 +17,8 @@ READERS = 32
 """Requests at the same time: with 30 ms each, some thousand pictures a second."""
 AHEAD_BYTES = 32 << 20
 """Bytes that are read and not yet taken, as far as the sizes of the objects before foretell it."""
-_GUESS = 1 << 20
-"""Bytes that the first object is taken to have."""
+_GUESS = 8 << 20
+"""Bytes that the first objects are taken to have: so four requests are made before anything is known."""
 
 
 def read_ahead(bucket: Bucket, names: Iterable[str]) -> Iterator[tuple[Object, bytes] | BucketError]:

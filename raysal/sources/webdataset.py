@@ -145,7 +145,8 @@ class WebDataset:
         """Files that are no shards, members of no sample, and shards that are cut short; see `PassesOver`.
 
         A shard that is cut short may have lost any number of samples, so it counts as a folder that cannot be listed.
-        Shards that were listed before, and have the same times, are not listed again.
+        Shards that were listed before, and have the same times, are not listed again. Of a bucket only those count that
+        were listed here: to look into the others, they would have to be downloaded.
 
         Returns:
             The counts.
@@ -160,6 +161,8 @@ class WebDataset:
             examples[group] = tuple([*examples.get(group, ()), *some][:EXAMPLES])
 
         for file in files.look():
+            if files.bucket is not None and file.name not in self._lefts:
+                continue
             name, left = file.name, self._left_of(file)
             if left.count:
                 count(NO_SAMPLE, left.count, (f"{name}#{member}" for member in left.names))

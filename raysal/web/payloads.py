@@ -25,6 +25,7 @@ from raysal.pool import Pool
 from raysal.pool.growth import file_names_of
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.digits import Digits
+from raysal.sources.files import Files
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import IMAGES, ZARR, suffix_of
 from raysal.sources.of_pool import source_of, units_of_file
@@ -86,6 +87,12 @@ class Payloads:
             if suffix in IMAGES:
                 return "image"
         return "table" if has_columns else "vector"
+
+    @cached_property
+    def _pictures(self) -> Files:
+        """The files of a folder of pictures."""
+        assert isinstance(self.source, Folder)
+        return self.source.listing()
 
     @cached_property
     def root(self) -> Path | None:
@@ -157,11 +164,10 @@ class Payloads:
         source = self.source
         unit = self._unit_of(entry)
         if isinstance(source, Folder):
-            files = source.listing()
-            if files.bucket is None:
-                check_bytes(entry.key, files.path_of(entry.key))
+            if self._pictures.bucket is None:
+                check_bytes(entry.key, self._pictures.path_of(entry.key))
             else:
-                check_size(entry.key, files.look_at(entry.key).bytes)
+                check_size(entry.key, self._pictures.look_at(entry.key).bytes)
         found = next(iter(source.read(unit, only=frozenset([entry.id]))), None)
         if found is None or found.key != entry.key:
             now = "nothing" if found is None else repr(found.key)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from source_examples import EXAMPLES
 
 from raysal.buckets import Bucket, retries
 from raysal.errors import BucketError, Taken
+from raysal.sources import detect_source
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -83,6 +86,49 @@ def test_what_passes_is_tried_again(full: Bucket, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(system, "cat_file", broken)
     assert full.read("ab") == b"ab"
+
+
+def test_a_listing_that_broke_goes_on_without_a_name_twice(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
+    system = type(fsspec.filesystem("memory"))
+    real, calls = system.ls, iter(range(100))
+
+    def broken(self: object, *args: object, **named: object) -> object:
+        if next(calls) in (1, 3, 4):  # in the middle of the tree
+            raise ConnectionResetError("reset")
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(system, "ls", broken)
+    assert [found.name for found in full.list()] == sorted(NAMES)
+    assert next(calls) > 4
+
+
+def test_what_changes_while_it_is_read_is_noticed(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = type(fsspec.filesystem("memory"))
+    real = system.cat_file
+
+    def read(self: object, *args: object, **named: object) -> object:
+        data = real(self, *args, **named)
+        full.write("ab", b"others")
+        return data
+
+    monkeypatch.setattr(system, "cat_file", read)
+    with pytest.raises(BucketError, match="was changed"):
+        full.read("ab")
+
+
+@pytest.mark.parametrize("name", ["folder", "table", "webdataset"])
+def test_a_source_reads_it(name: str, folder: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYSAL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "files").mkdir()
+    on_disk: Any = EXAMPLES[name](tmp_path / "files")
+    for path in (tmp_path / "files").rglob("*.*"):
+        folder.write(path.relative_to(tmp_path / "files").as_posix(), path)
+    found = detect_source(folder.url, carry=getattr(on_disk, "carry", ()))
+    assert type(found) is type(on_disk)
+    for one, other in zip(on_disk.units(3), found.units(3), strict=True):
+        assert list(one.keys) == list(other.keys)
+        assert [str(item.payload) for item in on_disk.read(one)] == [str(item.payload) for item in found.read(other)]
 
 
 def test_a_scheme_nobody_knows() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
+import sys
+import threading
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_store import SECRET, ObjectStore
+from object_store import SECRET, ObjectStore, empty_cache
 from PIL import Image
 from source_examples import EXAMPLES
 
-from raysal.buckets import cache, retries
-from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.buckets import retries
+from raysal.errors import BadItem, ConfigError, MissingExtra, SourceError
 from raysal.sources import check_apart, detect_source
 from raysal.sources.array import Array
 from raysal.sources.base import OfFiles, PassesOver, Source, Stamped
@@ -162,13 +165,6 @@ def test_a_shard_is_read_as_it_was_listed_or_not_at_all(
         _ = [list(there.read(unit)) for unit in units]
 
 
-def empty_cache() -> None:
-    while cache._held:
-        os.close(cache._held.popitem()[1])
-    for path in (cache.cache_folder() / "objects").rglob("*.*"):
-        path.unlink()
-
-
 @pytest.mark.parametrize("name", ["folder", "table", "webdataset"])
 def test_what_may_be_about_all_stops_the_reading(name: str, tmp_path: Path, bucket_store: ObjectStore) -> None:
     """Credentials that expired, or a network that is down, make no bad items."""
@@ -257,6 +253,22 @@ def test_what_is_there_is_meant_literally(bucket_store: ObjectStore) -> None:
     assert list(Files(path=f"{bucket_store.url}/a?/*.jpg", takes=(".jpg",)).names()) == ["a1/bc.jpg"]
 
 
+def test_a_file_is_opened_as_it_was_listed_and_not_asked_for_again(bucket_store: ObjectStore) -> None:
+    for name in ("a.csv", "b.csv"):
+        bucket_store.put(f"in/{name}", b"before")
+    files = Files(path=f"{bucket_store.url}/in", takes=(".csv",))
+    assert list(files.names()) == ["a.csv", "b.csv"]
+    bucket_store.put("in/b.csv", b"behind")
+    bucket_store.forget_requests()
+    assert files.path_of("a.csv").read_bytes() == b"before"
+    assert [file.bytes for file in map(files.look_at, ("a.csv", "b.csv"))] == [6, 6]
+    assert bucket_store.requests() == [("GET", "in/a.csv")]
+    with pytest.raises(SourceError, match=r"in/b\.csv: was changed since it was listed"):
+        files.path_of("b.csv")
+    list(files.names())
+    assert files.path_of("b.csv").read_bytes() == b"behind"
+
+
 def test_nothing_there(bucket_store: ObjectStore) -> None:
     bucket_store.put("x.jpg", b"1")
     for url, message in (
@@ -302,6 +314,38 @@ def test_options_that_are_local_files_take_no_url(bucket_store: ObjectStore) -> 
     with pytest.raises(ConfigError, match=r"source\.keys: s3://.* is no local path"):
         detect_source(f"{bucket_store.url}/a.npy", keys=f"{bucket_store.url}/keys.txt")
     check_apart(f"{bucket_store.url}/a", Path("pool"))
+
+
+def test_a_file_of_a_web_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYSAL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "a b.csv").write_text("key,text\nk,hello\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            assert [item.payload for item in read_all(detect_source(f"{url}/a b.csv"))] == ["hello"]
+            for missing in (url, f"{url}/b.csv", f"{url}/*.csv"):
+                with pytest.raises(SourceError, match="only single files"):
+                    detect_source(missing)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_without_the_extra_it_says_what_to_install(bucket_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysal.buckets import bucket
+
+    bucket._transport.cache_clear()
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'raysal\[cloud\]'"):
+        detect_source(bucket_store.url)
 
 
 def test_errors_of_a_file_name_its_url(bucket_store: ObjectStore) -> None:

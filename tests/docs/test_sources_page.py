@@ -8,11 +8,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from astropy.io import fits
 from astropy.table import Table
 from cli_tools import cli
+from object_store import ObjectStore, fresh_bucket
 from pages import ROOT
 from PIL import Image
 
@@ -39,6 +42,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("scans").mkdir()
     Image.new("L", (3, 2)).save("scans/a.tif", save_all=True, append_images=[Image.new("L", (3, 2))])
     Table({"key": ["a", "b"], "x": [40, 1], "y": [40, 1], "mag": [20.0, 21.0]}).to_pandas().to_parquet("stars.parquet")
+
+
+def test_a_table_in_a_bucket_is_read_as_the_page_says(
+    bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"key": ["a", "b"], "vector": [[1.0, 2.0], [3.0, 1.0]]}), "vectors.parquet")
+    (words,) = (line.split()[2:] for line in PAGE.splitlines() if "raysal embed s3://bucket/vectors" in line)
+    with fresh_bucket(bucket_store.proxy, bucket_store.backend, "bucket") as bucket:
+        bucket.put("vectors.parquet", Path("vectors.parquet"))
+        assert cli(*words, "--json").json["items"] == 2
 
 
 def test_the_page_has_configs() -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from raysal.buckets import cache
+
 ACCOUNT = "123456789012"
 SECRET = "the-secret-of-the-tests"
 
@@ -251,13 +253,21 @@ def environment(proxy: Proxy) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def fresh_bucket(proxy: Proxy, backend: Any) -> Iterator[ObjectStore]:
+def fresh_bucket(proxy: Proxy, backend: Any, name: str = "") -> Iterator[ObjectStore]:
     """A bucket of its own, without faults."""
     proxy.forget()
-    name = f"test-{os.urandom(6).hex()}"
+    name = name or f"test-{os.urandom(6).hex()}"
     backend.create_bucket(name, "us-east-1")
     try:
         yield ObjectStore(name, proxy, backend)
     finally:
         proxy.forget()
         backend.buckets.pop(name, None)
+
+
+def empty_cache() -> None:
+    """As on a machine that has downloaded nothing."""
+    while cache._held:
+        os.close(cache._held.popitem()[1])
+    for path in (cache.cache_folder() / "objects").rglob("*.*"):
+        path.unlink()
