@@ -129,6 +129,24 @@ def test_what_was_removed_and_compacted_is_so_everywhere(
     assert compact(url).generation == compact(here).generation == 2
 
 
+def test_a_file_system_without_versions_holds_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of fsspec in memory. A lock is one all the same."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "cache"))
+    url = "memory://pools/a"
+    for place in (url, tmp_path / "pool"):
+        embed_vectors(place)
+        remove_items(place, ["k3"])
+    with files_of(directory_of(url)).writing():
+        another_machine(monkeypatch, tmp_path / "other")
+        with pytest.raises(NotNow, match="another process is at work"):
+            compact(url)
+    for place in (url, tmp_path / "pool"):
+        compact(place)
+    assert same(Pool(url), Pool(tmp_path / "pool"))
+    assert Pool(url).verify() == Pool(tmp_path / "pool").verify()
+
+
 # -- stops ------------------------------------------------------------------------------------------------------------
 
 
