@@ -22,7 +22,7 @@ from raysal.buckets import Bucket, Object, cache, lease, retries
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import BucketError, Damaged, NotNow, PoolError, PoolIncomplete
+from raysal.errors import BucketError, ConfigError, Damaged, NotNow, PoolError, PoolIncomplete
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import plan_partitions
 from raysal.pool import ChunkStage, Pool, PoolWriter, compacting, mirror
@@ -412,6 +412,8 @@ def test_a_pool_that_is_not_there_or_not_finished_is_refused(url: str, bucket_st
     bucket_store.fail("forbidden", times=-1)
     with pytest.raises(BucketError, match="may not be listed"):
         Pool(url)
+    with pytest.raises(ConfigError, match="pass it as text"):
+        Pool(Path(url))
     bucket_store.proxy.forget()
     with pytest.raises(BucketError, match="there is no such bucket"):
         Pool("s3://nobody-has-this/pool")
