@@ -45,7 +45,7 @@ def export(
     for an item and what is noted of a shard, of Parquet for a row group, and the ids that are chosen.
 
     Args:
-        pool: the pool, or its path.
+        pool: the pool, its path or its URL.
         out: the directory to make or to finish; of `csv`, `parquet` and `webdataset` also `s3://BUCKET/FOLDER`.
         form: `webdataset` (tar shards), `parquet`, `lance` (extra `lance`), `csv` (no media), `links` (to the files of
             the source, by class), or `coco` (copies of pictures, and their classes).

@@ -36,7 +36,7 @@ def find(
             session.tell({key: "positive" if is_lens(key) else "negative" for key in batch.keys})
 
     Args:
-        pool: an embedded pool, or its path.
+        pool: an embedded pool, its path or its URL.
         out: the run directory; made if it is not there. To begin the same search again adds the examples; what is not
             named then is as the run has it.
         examples: keys of items that are looked for; {key: class} where they are of several classes.

@@ -39,7 +39,7 @@ def predict(
     Costs one pass over the pool; memory for one chunk per process.
 
     Args:
-        pool: an embedded pool, or its path.
+        pool: an embedded pool, its path or its URL.
         out: the directory of the predictions.
         run: a run directory: the head that all its labels make now is taken, as `raysal.rank` takes it; over another
             pool than the run's, the newest head that the run has kept. Give either a run or a head; neither for novelty

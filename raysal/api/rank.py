@@ -40,7 +40,7 @@ def rank(
     Args:
         run: a run directory; it is left as it is.
         out: the directory of the ranking.
-        pool: the run's pool, or its path, where it was moved.
+        pool: the run's pool, its path or its URL, where it was moved.
         score: a name of `raysal.scoring.SCORES`. `probability`, that an item is of a class that is looked for, ranks by
             its `log_odds`, which tell apart what float32 rounds to 1.
         target: the class that is looked for, or several; by default those of the run.

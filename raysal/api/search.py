@@ -62,7 +62,7 @@ def search(
     pool; otherwise the search is one pass over the pool. The same for any `partitions` and `backend`.
 
     Args:
-        pool: an embedded pool, or its path.
+        pool: an embedded pool, its path or its URL.
         key: an item of the pool, or several.
         text: a text, in a pool of texts, or of an encoder that encodes both, as `open_clip`.
         image: a file, its bytes, or pixels uint8 [h, w, 3], in a pool of images.

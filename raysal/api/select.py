@@ -48,7 +48,7 @@ def select(
     the strategy costs. The pool is never gathered.
 
     Args:
-        pool: an embedded pool, or its path.
+        pool: an embedded pool, its path or its URL.
         k: items in the batch.
         strategy: a name of `raysal.strategies.SELECTORS` or of a score (`raysal.scoring.SCORES`), as `margin`, whose
             highest are then picked; or a mapping with `name` and fields.

@@ -95,8 +95,7 @@ class Lease:
         self._stop.set()
         self._thread.join()
         with suppress(BucketError):  # then it runs out
-            found = None if self._lost else self._bucket.look_at(NAME)
-            if found is not None and self._held is not None and found.etag == self._held.etag:
+            if not self._lost and self._is_ours():
                 self._bucket.delete([NAME])
 
     def check(self) -> None:
@@ -122,11 +121,18 @@ class Lease:
         with self._guard:
             began = _now()
             assert self._held is not None
+            if self._held.etag is None and not self._is_ours():  # nothing but a look tells
+                self._lost = True
+                return
             try:
                 self._held = self._bucket.write(NAME, self._content(), etag=self._held.etag)
                 self._renewed = began
             except Taken:
                 self._lost = True
+
+    def _is_ours(self) -> bool:
+        """Whether the lock that is there is the one of this object."""
+        return self._look()[1].get("token") == self._token
 
     def _content(self) -> bytes:
         self._count += 1

@@ -78,7 +78,8 @@ class Part:
 
     def come(self) -> None:
         """Begin to fetch the file, in a thread that ends with the process. What fails is left to who reads it."""
-        if self._coming or self._tensor is not None:
+        here = self._checked is not None and self._checked.is_as_it_was()
+        if self._coming or self._tensor is not None or here:
             return
         self._coming = True
 

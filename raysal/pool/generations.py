@@ -247,9 +247,13 @@ class Removed:
         facts = generation.removed
         if facts is None:
             return cls.none()
-        path = files_of(pool).find(removed_file(generation.number))
-        check_size(path, facts["bytes"], RESTORE)
-        check_bytes(path, facts["sha256"], RESTORE)
+        files, name = files_of(pool), removed_file(generation.number)
+        path = files.find(name)
+        try:
+            check_size(path, facts["bytes"], RESTORE)
+            check_bytes(path, facts["sha256"], RESTORE)
+        except Damaged as error:
+            raise Damaged(files.where(name), error.problem, RESTORE) from None
         with pa.memory_map(str(path)) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
         return cls(numbers_of(batch.column(0)), numbers_of(batch.column(1)))

@@ -177,11 +177,10 @@ class Mirror(PoolFiles):
         return {name[len(start) :]: found.size for name, found in self.known().items() if name.startswith(start)}
 
     def check_size(self, name: str, size: int, fix: str) -> None:
-        """As of a directory: by the listing, and by a look where that says otherwise."""
-        found = self._object(name)
-        if found is not None and found.size == size:
-            return
-        found = self.bucket.look_at(name)
+        """As of a directory: by the listing, which is made again where it says otherwise."""
+        if (found := self._object(name)) is None or found.size != size:
+            self.sync()  # it may be new, of a worker of Ray
+            found = self._object(name)
         if found is None:
             raise Damaged(self.where(name), "the object is missing", fix)
         if found.size != size:

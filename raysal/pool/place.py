@@ -7,11 +7,15 @@ code has the directory, and records and messages the place. URLs must not become
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from raysal.buckets import is_url, local_or_url
+from raysal.errors import ConfigError
 from raysal.pool.files import PoolFiles
 from raysal.pool.mirror import mirror_at, mirror_of
+
+_WAS_URL = re.compile(r"(?:s3|gs|az|abfss?):/[^/]")
 
 
 def directory_of(place: str | os.PathLike[str], *, synced: bool = True) -> Path:
@@ -25,10 +29,13 @@ def directory_of(place: str | os.PathLike[str], *, synced: bool = True) -> Path:
         The path as it is; of a pool in a bucket its mirror.
 
     Raises:
+        ConfigError: a URL was made a path, which has no `//`.
         BucketError: the bucket cannot be listed or read.
     """
     found = local_or_url(place if isinstance(place, str) else Path(place))
     if isinstance(found, Path):
+        if _WAS_URL.match(str(found)):
+            raise ConfigError("pool", f"{found} was a URL, and became a path", "pass it as text")
         return found
     mirror = mirror_of(found)
     if synced:

@@ -125,18 +125,18 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
     Raises:
         Damaged: the table was altered.
     """
-    path = files_of(pool).find(files_name(number))
+    where, path = files_of(pool).where(files_name(number)), files_of(pool).find(files_name(number))
     if not path.exists():
         return
     fix = f"delete {files_name(number)}: its files then count as new, and items that stay the same keep their ids"
     if sha256 is not None and sha256_of(path) != sha256:
-        raise Damaged(path, "its bytes do not match its sha256", fix)
+        raise Damaged(where, "its bytes do not match its sha256", fix)
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)
     except (pa.ArrowException, OSError) as error:
-        raise Damaged(path, f"cannot be read ({error})", fix) from None
+        raise Damaged(where, f"cannot be read ({error})", fix) from None
 
 
 def files_in(table: pa.Table) -> Iterator[tuple[SourceFile, bytes | None]]:

@@ -23,7 +23,7 @@ def config_of(
 
     Args:
         run: the run directory, there or not yet.
-        pool: an embedded pool or its path; a new run needs one.
+        pool: an embedded pool, its path or its URL; a new run needs one.
         config: a whole config, instead of `fields`.
         fleet: where it is a mapping, the fleet's config for now, which is not kept.
         fields: those of `RunConfig`.

@@ -62,8 +62,8 @@ class Session:
 
         Args:
             run_dir: the run directory; made if it is not there.
-            pool: an embedded pool or its path; a new run needs one. Where the run's pool was moved, the run remembers
-                its new place.
+            pool: an embedded pool, its path or its URL; a new run needs one. Where the run's pool was moved, the run
+                remembers its new place.
             config: the whole config, instead of `fields`.
             fleet: a mapping of the fleet's config (default: local), or an open fleet over the pool, which is then used
                 and not closed.

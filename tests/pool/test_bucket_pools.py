@@ -22,7 +22,7 @@ from raysal.buckets import Bucket, Object, cache, lease, retries
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import BucketError, Damaged, NotNow, PoolError, PoolIncomplete
+from raysal.errors import BucketError, ConfigError, Damaged, NotNow, PoolError, PoolIncomplete
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import plan_partitions
 from raysal.pool import ChunkStage, Pool, PoolWriter, compacting, mirror
@@ -127,6 +127,24 @@ def test_what_was_removed_and_compacted_is_so_everywhere(
     with pytest.raises(PoolError, match="was compacted since it was opened"):
         reader.chunks[0].ids()
     assert compact(url).generation == compact(here).generation == 2
+
+
+def test_a_file_system_without_versions_holds_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of fsspec in memory. A lock is one all the same."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "cache"))
+    url = "memory://pools/a"
+    for place in (url, tmp_path / "pool"):
+        embed_vectors(place)
+        remove_items(place, ["k3"])
+    with files_of(directory_of(url)).writing():
+        another_machine(monkeypatch, tmp_path / "other")
+        with pytest.raises(NotNow, match="another process is at work"):
+            compact(url)
+    for place in (url, tmp_path / "pool"):
+        compact(place)
+    assert same(Pool(url), Pool(tmp_path / "pool"))
+    assert Pool(url).verify() == Pool(tmp_path / "pool").verify()
 
 
 # -- stops ------------------------------------------------------------------------------------------------------------
@@ -394,6 +412,8 @@ def test_a_pool_that_is_not_there_or_not_finished_is_refused(url: str, bucket_st
     bucket_store.fail("forbidden", times=-1)
     with pytest.raises(BucketError, match="may not be listed"):
         Pool(url)
+    with pytest.raises(ConfigError, match="pass it as text"):
+        Pool(Path(url))
     bucket_store.proxy.forget()
     with pytest.raises(BucketError, match="there is no such bucket"):
         Pool("s3://nobody-has-this/pool")

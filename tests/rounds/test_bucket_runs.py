@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
 from killed_runs import FIELDS, trace
@@ -57,6 +59,21 @@ def test_actors_of_ray_open_the_pool_by_its_url(local: Path, url: str, ray_sessi
     fleet = {"backend": "ray", "partitions": 2}
     run(parse_config({**FIELDS, "pool": url, "fleet": fleet}), tmp_path / "run")
     assert trace(tmp_path / "run") == trace(local / "run")
+
+
+def test_a_run_makes_its_pool_in_a_bucket(bucket_store: ObjectStore, tmp_path: Path) -> None:
+    vectors, labels = mixture(40, 4, classes=2)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), 4)
+    table = {"key": [f"item-{place}" for place in range(40)], "vector": flat, "label": labels}
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+    source = {"name": "table", "path": str(tmp_path / "items.parquet"), "carry": ["label"]}
+    fields = {**FIELDS, "rounds": {"count": 1, "k": 4, "holdout": 0.2}, "source": source, "encoder": "precomputed"}
+    places = f"{bucket_store.url}/pool", str(tmp_path / "pool")
+    for place, out in zip(places, ("there", "here"), strict=True):
+        result = run(parse_config({**fields, "pool": place}), tmp_path / out)
+        assert result.embedded is not None
+        assert run(parse_config({**fields, "pool": place}), tmp_path / out).embedded is None
+    assert trace(tmp_path / "there") == trace(tmp_path / "here")
 
 
 def test_commands_take_the_url(url: str) -> None:
