@@ -29,6 +29,8 @@ _MOST_GROUPS = 8
 """Kinds of files that a message names."""
 POOL_COLUMNS = ("id", "key", "uri", "owner")
 """The columns of a pool's items that the pool itself writes."""
+OWNER_KEY = "owner_key"
+"""The carried column that a pool of parts writes: the key of the owner of each."""
 SKIP = "!skip"
 """The text of a label that says: this annotator skipped the item. No class can have this name."""
 SEPARATOR, NONE = "|", "-"
@@ -50,6 +52,9 @@ class Unit:
     locator: Any = None
     """Where the source finds the items. It is small (names, offsets), or holds the payloads if the source cannot be
     read by position."""
+    owners: Sequence[str | None] | None = None
+    """The keys of the owners that the items are parts of; None for one that is no part. The parts of an owner follow
+    each other, and all of them are in one unit. None where no item is a part."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

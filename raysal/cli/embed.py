@@ -68,6 +68,10 @@ def embed(
         str | None,
         Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
     ] = None,
+    owner_column: Annotated[
+        str | None,
+        Option(help="Column of the keys of what rows are parts of: pages of boxes, videos of frames."),
+    ] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
@@ -141,6 +145,7 @@ def embed(
             image_column=image_column,
             text_column=text_column,
             hdu=hdu,
+            owner_column=owner_column,
             carry=tuple(carry or ()),
             data=data,
         )

@@ -26,7 +26,7 @@ from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
-from raysal.errors import DuplicateKeys, SourceChanged
+from raysal.errors import DuplicateKeys, PoolError, SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import (
@@ -46,6 +46,7 @@ from raysal.pool.growth import (
 from raysal.pool.key_index import extend
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
+from raysal.pool.owners import OwnersOf, has_parts
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.keys import check_keys, source_name
@@ -214,7 +215,7 @@ def _plan(
         return None
     names = [file.name for file in files]
     rows = pool.manifest.chunk_rows
-    if next(iter(source.units_in(names, 1)), None) is None:
+    if next(iter(source.units_in(names, rows)), None) is None:
         return None
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
@@ -227,6 +228,7 @@ def _plan(
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
         _check_new(source, known, unit, old, others)
+        _check_owners(pool, unit)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
         single = single and is_single(source, unit)
@@ -258,6 +260,18 @@ def _plan(
     clear_chunks(pool.path, begun.range)  # of a compaction that was stopped
     begun.write(pool.path)
     return begun
+
+
+def _check_owners(pool: Pool, unit: Unit) -> None:
+    """Refuse parts of an owner that is there: its parts would not follow each other, and its id would be that of one.
+
+    Raises:
+        PoolError: there are some.
+    """
+    named = [owner for owner in unit.owners or () if owner is not None]
+    if named and has_parts(pool) and (there := OwnersOf(pool).ids_there(named)):
+        problem = f"has the owner {next(iter(there))!r}, and the source has new or changed parts of it"
+        raise PoolError(pool.path, problem, "embed into another directory; its labels are matched by key (--rebind)")
 
 
 def _is_in(ids: NDArray[np.int64], id: int) -> bool:

@@ -13,7 +13,7 @@ from raysal.errors import EncoderError
 from raysal.pool import Manifest
 from raysal.registry import Registry
 from raysal.sources import SOURCES
-from raysal.sources.base import Source, VectorSource
+from raysal.sources.base import IF_GIVEN, Source, VectorSource
 from raysal.types import Metric
 
 
@@ -135,9 +135,9 @@ def _name(part: object, registry: Registry[Any]) -> str:
 
 
 def _fields(part: Any) -> dict[str, Any]:
-    """The recorded constructor fields of a part, as JSON-able values."""
+    """The recorded constructor fields of a part, as JSON-able values; later ones only where they were given."""
     return {
         field.name: str(value) if isinstance(value := getattr(part, field.name), Path) else value
         for field in dataclasses.fields(part)
-        if field.metadata.get("record", True)
+        if field.metadata.get("record", True) is True or (IF_GIVEN in field.metadata and getattr(part, field.name))
     }

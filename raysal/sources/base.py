@@ -47,6 +47,11 @@ AS_BEGUN = "as_begun"
 """Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
 pool goes on with the value that it was begun with, unless the caller chooses another one."""
 
+IF_GIVEN = "if_given"
+"""Key in the metadata of a field that a pool records only where it was given, as older pools did not know of it."""
+LATER = {AS_BEGUN: None, "record": False, IF_GIVEN: True}
+"""The metadata of such a field, of a default that counts as not given."""
+
 
 class Source(Protocol):
     """Where items come from."""
