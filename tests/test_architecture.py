@@ -69,6 +69,7 @@ REGISTRIES = {
     "models.trainers": "TRAINERS",
     "narrowing": "NARROWERS",
     "scoring": "SCORES",
+    "scoring.aggregators": "AGGREGATORS",
     "scoring.novelty": "NOVELTIES",
     "sources": "SOURCES",
     "strategies": "SELECTORS",
