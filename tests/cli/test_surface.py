@@ -29,6 +29,7 @@ SURFACE = {
         "--image-column",
         "--text-column",
         "--hdu",
+        "--owner-column",
         "--carry",
         "--data",
         "--size",
@@ -206,7 +207,7 @@ SURFACE = {
     "run": ["config", "--out*", "--backend", "--partitions", "--dry-run", "--rebind"],
     "select": [
         "pool",
-        "-k*",
+        "-k",
         "--strategy",
         "--option",
         "--labels",
@@ -219,6 +220,14 @@ SURFACE = {
         "--seed",
         "--rebind",
         "--target",
+        "--by",
+        "--labels-of",
+        "--aggregate-features",
+        "--aggregate-scores",
+        "--part-score",
+        "--per-owner",
+        "--budget",
+        "--cost",
         "--out/-o",
         "--force",
     ],
@@ -281,12 +290,13 @@ def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.models.predictive import Predictive
     from raysal.narrowing import NARROWERS
     from raysal.scoring import SCORES
+    from raysal.scoring.aggregators.registry import AGGREGATORS
     from raysal.scoring.novelty.registry import NOVELTIES
     from raysal.strategies import SELECTORS
     from raysal.types import Metric
 
     listed = {
-        "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
+        "select": (*SELECTORS, *SELECTORS.short, *NARROWERS, *AGGREGATORS),
         "embed": ENCODERS,
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
