@@ -36,7 +36,7 @@ AggregateFeatures = Annotated[
     OwnerFeatures,
     Option(
         metavar="WHAT",
-        help="By owner: what stands for one. The mean of its parts, their weighted_mean by the score, or its best_part.",
+        help="By owner: what stands for one. The mean of its parts, their weighted_mean, or its best_part.",
     ),
 ]
 AggregateScores = Annotated[

@@ -83,7 +83,7 @@ class OwnersOf(Pool):
             PoolError: none of its items is a part.
         """
         if not has_parts(pool):
-            fix = "embed it from a source that says what owns its items (owner_column), or choose by part"
+            fix = "embed it from a source that says what owns its items (owner), or choose by part"
             raise PoolError(pool.path, "none of its items is a part of an owner", fix)
         super().__init__(pool.path, pool.generation)
 

@@ -56,7 +56,8 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     if "://" in str(path):
         raise SourceError(path, "only local paths can be read for now", "copy the data to a local or shared disk")
     path = with_home(path)
-    return Choice(name="fits" if "hdu" in given else _kind(path), path=path, **given).build("source", SOURCES)
+    kind = "fits" if "hdu" in given else "boxes" if "boxes" in given else _kind(path)
+    return Choice(name=kind, path=path, **given).build("source", SOURCES)
 
 
 def check_apart(source: str | Path, out: Path) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from raysal.errors import ConfigError, SourceError
-from raysal.sources.base import AS_BEGUN
+from raysal.sources.base import AS_BEGUN, LATER
 from raysal.sources.files import Files
 from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, look_at, size_of, stamp_of_files, units_of, wanted_positions
+from raysal.sources.listing import (
+    bad_item,
+    digest,
+    look_at,
+    size_of,
+    stamp_of_files,
+    units_of,
+    wanted_positions,
+    whole_owners,
+)
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 
@@ -29,6 +39,10 @@ class Folder:
     """Whether the folders inside are read too."""
     suffixes: tuple[str, ...] = field(default=IMAGES, metadata={AS_BEGUN: FIRST_IMAGES})
     """The suffixes of images, in lower case; a file's own may be in any case. The rest is passed over."""
+
+    owner: Literal["folder"] | None = field(default=None, metadata=LATER)
+    """What images are parts of: `folder`, for frames that lie in a folder for each video. The owner's key is the path
+    of the folder; an image at the top is no part. No frame may lie beside a folder of frames."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
@@ -56,7 +70,8 @@ class Folder:
     def fingerprint(self) -> str:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
         files = self._files
-        return digest((key, size_of(files.file(key))) for key in files.names())
+        sizes = ((key, size_of(files.file(key))) for key in files.names())
+        return digest(sizes if self.owner is None else chain([{"owner": self.owner}], sizes))
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of all images. It costs one `stat` per file."""
@@ -96,7 +111,15 @@ class Folder:
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List some of the images; see `OfFiles`."""
-        return units_of(names, chunk_rows)
+        if self.owner is None:
+            yield from units_of(names, chunk_rows)
+            return
+        rows = ((key, key.rpartition("/")[0] or None, None) for key in names)
+        first_id = 0
+        for index, some in enumerate(whole_owners(rows, chunk_rows, self.path)):
+            keys, owners, _ = zip(*some, strict=True)
+            yield Unit(index=index, first_id=first_id, keys=keys, owners=owners)
+            first_id += len(some)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """Each item is a file of its own; see `OfFiles`."""
@@ -115,7 +138,7 @@ class Folder:
             SourceError: as for `keys`, or there is no image.
         """
         empty = True
-        for unit in units_of(self.keys(), chunk_rows):
+        for unit in self.units_in(self.keys(), chunk_rows):
             empty = False
             yield unit
         if empty:

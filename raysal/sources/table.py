@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Table:
     """Columns to keep in the pool."""
     recursive: bool = field(default=True, metadata={AS_BEGUN: False})
     """Whether directories inside a directory are read too."""
-    owner_column: str | None = field(default=None, metadata=LATER)
+    owner: str | None = field(default=None, metadata=LATER)
     """The column of the keys of what each row is a part of; a row where it is null is no part. The rows of an owner
     follow each other."""
 
@@ -162,7 +162,7 @@ class Table:
         file = ArrowFile(self._root / name)
         modality, column = self._payload
         flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
-        flags += [] if self.owner_column is None else [(self.owner_column, "--owner-column")]
+        flags += [] if self.owner is None else [(self.owner, "--owner")]
         check_columns(file.path, [*flags, (column, f"--{modality}-column")], file.schema.names)
         of_folders = [column for column in self._of_path(name) if column not in file.schema.names]
         check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *of_folders])
@@ -192,7 +192,7 @@ class Table:
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
         columns: list[Any] = [self.key_column, self._payload, self.carry]
-        columns += [] if self.owner_column is None else [{"owner": self.owner_column}]
+        columns += [] if self.owner is None else [{"owner": self.owner}]
         return digest([*columns, *((name, size_of(self._root / name)) for name in self._files)])
 
     def stamp(self) -> Stamp:
@@ -242,8 +242,8 @@ class Table:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row. Or an
                 owner has more than `chunk_rows` parts.
         """
-        if self.owner_column is not None:
-            yield from self._units_of_owners(names, self.owner_column, chunk_rows)
+        if self.owner is not None:
+            yield from self._units_of_owners(names, self.owner, chunk_rows)
             return
         keys: list[pa.Array] = []
         segments: list[Segment] = []
@@ -282,10 +282,11 @@ class Table:
         for name in names:
             file = self._open(name)
             kind = file.kind(column)
-            owners = (batch.column(column) for _, batches in file.parts([column]) for batch in batches)
+            batches = (batch.column(column) for _, batches in file.parts([column]) for batch in batches)
+            owners = chain.from_iterable(values_in(kind, some) for some in batches)
             row_of_file = 0
-            for (_, part, row, keys), some in zip(self._keys([name]), owners, strict=True):
-                for at, (key, owner) in enumerate(zip(keys.to_pylist(), values_in(kind, some), strict=True)):
+            for _, part, row, keys in self._keys([name]):
+                for at, (key, owner) in enumerate(zip(keys.to_pylist(), islice(owners, len(keys)), strict=True)):
                     text = None if owner is None else text_key(owner, file.path, f"row {row_of_file + at}, {column!r}")
                     yield key, text, (name, part, row + at)
                 row_of_file += len(keys)

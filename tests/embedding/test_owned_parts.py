@@ -38,7 +38,7 @@ def write(path: Path, owners: Sequence[str | None], start: int = 0) -> None:
 
 
 def embed(place: Path, chunk_rows: int = 4) -> Pool:
-    source = Table(path=place / "items", owner_column="page")
+    source = Table(path=place / "items", owner="page")
     return raysal.embed(source, out=place / "pool", chunk_rows=chunk_rows, max_quarantine=0.5)
 
 
@@ -123,4 +123,4 @@ def test_the_column_of_owners_is_recorded_and_goes_on_with_the_pool(tmp_path):
     pool = embed(tmp_path)
     again = raysal.embed(tmp_path / "items", out=tmp_path / "pool", chunk_rows=4, max_quarantine=0.5)
     assert again.fingerprint == pool.fingerprint
-    assert check_keys(Table(path=tmp_path / "items", owner_column="page"), 4)[0] == len(OWNERS)
+    assert check_keys(Table(path=tmp_path / "items", owner="page"), 4)[0] == len(OWNERS)

@@ -6,6 +6,7 @@ import io
 import pickle
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from PIL import Image
 from raysal.sources import SOURCES, Source, check_keys
 from raysal.sources.base import OfFiles
 from raysal.sources.fashion_mnist import SYSTEM_DIR
-from raysal.types import Item
+from raysal.types import Cut, Item
 
 FULL = 10**6
 
@@ -102,6 +103,16 @@ def fashion_mnist(path: Path) -> Source:
     return SOURCES["fashion_mnist"](split="test")
 
 
+def boxes(path: Path) -> Source:
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(picture, "PNG")
+    rows = [[[0, 0, 3, 3]], [[1, 1, 4, 4]], [], None, [[2, 2, 9, 9]], [[0, 0, 1, 1]], [[0, 0, 2, 2]], [[3, 3, 5, 5]]]
+    kind = pa.list_(pa.list_(pa.float64()))
+    table = {"key": [f"r{row}" for row in range(8)], "image": [picture.getvalue()] * 8, "boxes": pa.array(rows, kind)}
+    pq.write_table(pa.table({**table, "label": list("abcdefgh")}), path / "a.parquet", row_group_size=3)
+    return SOURCES["boxes"](path=path, boxes="boxes", carry=("label",))
+
+
 def hf(path: Path) -> Source:
     rows = {"text": [f"text {i}" for i in range(10)], "label": [i % 2 for i in range(10)]}
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
@@ -124,6 +135,7 @@ def webdataset(path: Path) -> Source:
 
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "array": array,
+    "boxes": boxes,
     "cutouts": cutouts,
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,
@@ -154,6 +166,9 @@ def all_items(source: Source, chunk_rows: int) -> list[tuple[int, Item]]:
 
 
 def same(one: Item, other: Item) -> bool:
+    if isinstance(one.payload, Cut) and isinstance(other.payload, Cut):
+        assert one.payload.box == other.payload.box
+        one, other = (replace(item, payload=item.payload.whole.payload) for item in (one, other))
     return (
         (one.key, one.uri, dict(one.carried)) == (other.key, other.uri, dict(other.carried))
         and type(one.payload) is type(other.payload)
@@ -224,7 +239,7 @@ def test_fingerprint_is_stable(source: Source) -> None:
 def test_payloads_are_of_the_modality(source: Source) -> None:
     for item in source.read(next(source.units(3))):
         if source.modality == "image":
-            assert isinstance(item.payload, bytes) or item.payload.dtype == np.uint8
+            assert isinstance(item.payload, bytes | Cut) or item.payload.dtype == np.uint8
         elif source.modality == "text":
             assert isinstance(item.payload, str)
         else:
