@@ -116,8 +116,9 @@ class Item:
 
     key: str
     payload: Any
-    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], `Pixels`, or a `Cut` of one of these. A text is a str, and a vector a float array
-    [d]. If the item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
+    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], `Pixels`, or a `Cut` of one of these. A text is a str, and
+    a vector a float array [d]. If the item cannot be read, the payload is a `BadItem`, and the embed job quarantines
+    the item."""
     uri: str | None = None
     """Where the item is, for people."""
     carried: Mapping[str, Any] = field(default_factory=dict)

@@ -141,7 +141,8 @@ def select(
                 available = sum(left)
             if wanted > available:
                 raise PoolExhausted(wanted=wanted, available=available)
-            looked_at = selector.looks_at_head or narrower.looks_at_head() or known.trainer.hidden_layer
+            looked_at = selector.looks_at_head or narrower.looks_at_head() or offered.looks_at_head
+            looked_at = looked_at or known.trainer.hidden_layer
             update = known.next_head(fleet, pool, seed) if looked_at else known.without_head(fleet, pool)
             given = None
             if probabilities is not None:

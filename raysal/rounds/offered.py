@@ -80,6 +80,11 @@ class RowsOffered:
         return owners if self.labels_of_owners else pool
 
     @property
+    def looks_at_head(self) -> bool:
+        """Whether a head decides what is offered, where there is one."""
+        return self.config.aggregate_features != "mean" or self.config.per_owner > 0
+
+    @property
     def labels_of_owners(self) -> bool:
         """Whether labels, and what else is known by key, are of owners."""
         return self.by_owner and self.config.labels_of == "owner"
