@@ -289,6 +289,8 @@ class RunConfig(Section):
     probabilities: Annotated[Path, AfterValidator(with_home), AfterValidator(Path.absolute)] | None = None
     """A table or a folder of predictions: the probability of each class for every item, for rounds without any
     label. `start` has to be a strategy that takes them, such as `class_balanced:typiclust` or `margin`."""
+    parts: PartsConfig = PartsConfig()
+    """Where items of the pool are parts: how many of an owner a round offers (docs/parts_of_items.md)."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()

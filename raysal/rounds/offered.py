@@ -57,6 +57,26 @@ class RowsOffered:
         place = "parts.aggregate_scores"
         return cls(config=config, scores=choice(config.aggregate_scores, place).build(place, AGGREGATORS))
 
+    @classmethod
+    def of_run(cls, config: PartsConfig) -> Self:
+        """What the config of a run says, whose batches are of items of its pool.
+
+        Args:
+            config: the section `parts`.
+
+        Returns:
+            The rows.
+
+        Raises:
+            UnknownName: as `of`.
+            ConfigError: as `of`; or the config asks for owners.
+        """
+        if config.by == "owner":
+            problem = "a run asks for items of its pool, which are parts"
+            fix = "choose owners by `raysal select --by owner`, and pass the labels back with --labels"
+            raise ConfigError("parts.by", problem, fix)
+        return cls.of(config)
+
     @property
     def by_owner(self) -> bool:
         """Whether rows are owners."""

@@ -310,3 +310,31 @@ def test_a_pool_without_parts_has_no_owners(tmp_path: Path):
     for parts in ({"by": "owner"}, {"per_owner": 1}):
         with pytest.raises(PoolError, match="part of an owner"):
             raysal.select(plain, k=3, parts=parts)
+
+
+# Runs.
+
+
+def test_a_round_of_a_run_keeps_the_quota_and_picks_as_select_does(pools, tmp_path):
+    pool = pools[100]
+    fields = {"select": {"name": "entropy"}, "start": {"name": "random"}, "parts": {"per_owner": 1}}
+    with raysal.Session(tmp_path / "run", pool=pool.path, **fields) as session:
+        first = session.query(30)
+        assert len({OWNERS[int(key[5:])] for key in first.keys}) == 30
+        session.tell({key: NAMES[int(key[5:])] for key in first.keys})
+        second = session.query(30)
+        assert len({OWNERS[int(key[5:])] for key in second.keys}) == 30
+        assert not set(first.keys) & set(second.keys)
+        left = len(living())
+        with pytest.raises(PoolExhausted):
+            session.query(left + 1)
+    with raysal.Session(tmp_path / "run") as again:
+        assert again.config.parts.per_owner == 1
+
+
+def test_a_run_by_owner_is_refused_before_anything_is_labelled(pools, tmp_path):
+    with pytest.raises(ConfigError, match="asks for items of its pool"):
+        raysal.Session(tmp_path / "run", pool=pools[100].path, parts={"by": "owner"})
+    plain = make_pool(tmp_path / "plain", X[:20])
+    with pytest.raises(PoolError, match="part of an owner"):
+        raysal.Session(tmp_path / "other", pool=plain.path, parts={"per_owner": 1})
