@@ -126,6 +126,9 @@ def select(
     for the next batch.
     """
     del json, debug
+    if k is None and budget is None:
+        problem = "missing, and so is --budget"
+        raise ConfigError("-k", problem, "say how many items, or what they may cost (`raysal select --help`)")
     if out is not None:
         check_output(out)
         check_no_source(out, pool)

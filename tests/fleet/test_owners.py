@@ -134,6 +134,21 @@ def test_a_hidden_layer_sees_owners_and_reset_brings_the_parts_back(pool):
     assert all(part.available.all() and len(part.available) == len(part) for part in fleet._partitions)
 
 
+def test_norms_are_those_of_what_is_seen_now(pool):
+    (partition,) = fleet_of(pool, 1)._partitions
+    plain = partition.sq_norms().clone()
+    for _ in range(2):
+        use_owners(partition)
+        wanted = (seen(partition)[1].astype(np.float32) ** 2).sum(1)
+        assert np.allclose(partition.sq_norms().numpy(), wanted, rtol=1e-5)
+        look_by_score(partition, "best_part", None, score_inputs(HEAD, ("entropy",)), "entropy", 3)
+        best = (seen(partition)[1].astype(np.float32) ** 2).sum(1)
+        assert np.allclose(partition.sq_norms().numpy(), best, rtol=1e-5)
+        assert not np.allclose(best, wanted)
+        partition.reset()
+        assert np.array_equal(partition.sq_norms(), plain)
+
+
 def test_masks_follow_the_rows(pool):
     (partition,) = fleet_of(pool, 1)._partitions
     wanted = rows_by_owner()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from raysal.sources import SOURCES, Source, detect_source
 from raysal.sources.boxes import Boxes
 from raysal.sources.folder import Folder
 from raysal.sources.text import Text
+from raysal.types import Cut
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, (8 + number, 12, 3), dtype=np.uint8) for number in range(4)]
@@ -72,6 +74,24 @@ def test_a_box_is_the_pixels_that_it_touches(form, chunk_rows, tmp_path):
     assert len({item_digest(0, item) for item in items}) == 6
     assert {name for unit in source.units(chunk_rows) for name, _ in source.spans(unit)} == {"a.parquet"}
     assert sum(count for unit in source.units(chunk_rows) for _, count in source.spans(unit)) == 6
+
+
+def test_a_picture_is_decoded_once_for_all_of_its_boxes(tmp_path):
+    source = Boxes(path=table_of(tmp_path / "a.parquet", BOXES, list(map(png, PICTURES))), boxes="boxes")
+    (unit,) = source.units(100)
+    cuts = [item.payload for item in source.read(unit) if isinstance(item.payload, Cut)]
+    decoded = []
+    for _ in range(2):
+        decoded.clear()
+        for cut in (pickle.loads(pickle.dumps(one)) for one in cuts[:1]):
+            cut.whole.decoded(lambda payload: decoded.append(payload) or "picture")
+    assert len(decoded) == 1
+    decoded.clear()
+    found = [cut.whole.decoded(lambda payload: decoded.append(payload) or "picture") for cut in cuts[:3]]
+    assert found == ["picture"] * 3
+    assert len(decoded) == 1
+    cuts[0].whole.decoded(lambda payload: decoded.append(payload) or "picture")
+    assert len(decoded) == 2  # it was let go after the last box
 
 
 def test_only_some_boxes_are_read(tmp_path):

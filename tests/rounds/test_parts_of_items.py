@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 from part_pools import make_part_pool, owners_by_size
 from pools import make_pool, mixture
+from programs import random_head, task_of
 from tiers import deep_unless
 
 import raysal
-from raysal.config import choice
+from raysal.config import PartsConfig, choice
+from raysal.context import LabelledVectors
 from raysal.errors import ConfigError, LabelError, PoolError, PoolExhausted, UnknownName
+from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool
 from raysal.pool.owners import OwnersOf
+from raysal.rounds.gathering import gather_vectors
+from raysal.rounds.offered import RowsOffered
 from raysal.scoring.aggregators.registry import AGGREGATORS
 from raysal.strategies import SELECTORS
 
@@ -121,6 +126,45 @@ def test_by_means_it_is_the_strategy_on_an_array_of_means(strategy, pools, tmp_p
     array = make_pool(tmp_path / "means", means, keys=keys, missing=others)
     options = {"target": "class-1"}
     assert batch(pools[100], strategy, parts={"by": "owner"}, **options) == batch(array, strategy, **options)
+
+
+def test_classes_of_owners_are_not_aggregated(pools):
+    """The predicted class is that of the mean vector, whatever becomes of scores."""
+    found = [
+        batch(pools[100], "class_balanced:random", parts={"by": "owner", "aggregate_scores": aggregate}, k=20)
+        for aggregate in (None, "max", "sum")
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("least", [1.5, 2.9])
+def test_a_filter_keeps_an_owner_if_one_of_its_parts_passes(least, pools):
+    rows = pools[1000].rows_where("owner_key", living(), ["owner_key", "price"])
+    passing = {
+        owner
+        for owner, price in zip(rows["owner_key"].to_pylist(), rows["price"].to_pylist(), strict=True)
+        if price >= least
+    } - set(LABELS)
+    narrow = {"name": "filter", "where": {"price": {"min": least}}}
+    found = batch(pools[100], "random", parts={"by": "owner"}, narrow=narrow, k=len(passing), partitions=2)
+    assert {key for key, _ in found} == passing != set(living()) - set(LABELS)
+
+
+@pytest.mark.parametrize("features", ["weighted_mean", "best_part"])
+def test_labelled_owners_are_seen_as_the_others_are(features, pools):
+    """A strategy that covers from the labelled items measures distances to what stands for them now."""
+    offered = RowsOffered.of(PartsConfig(by="owner", aggregate_features=features))
+    ids = np.array(sorted(OwnersOf(pools[100]).ids_of(list(LABELS)).values()))
+    head = random_head(17, classes=3)
+    with LocalFleet(plan_partitions(pools[100], 3)) as fleet:
+        fleet.reset()
+        offered.begin(fleet)
+        plain = gather_vectors(fleet, 17, ids)
+        known = LabelledVectors(ids=ids, vectors=plain, classes=["a"] * len(ids))
+        context = task_of(fleet, known, head=head)
+        now = offered.look(fleet, context, SELECTORS["coreset"]()).labelled.vectors
+        assert np.array_equal(now, gather_vectors(fleet, 17, ids))
+        assert not np.array_equal(now, plain)
 
 
 def slow_aggregate(name: str | None, values: list[float]) -> float:
