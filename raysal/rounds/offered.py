@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -114,6 +115,23 @@ class RowsOffered:
         if self.by_owner:
             problem = "the index is of parts, and the batch is by owner"
             raise ConfigError("narrow.search", problem, 'use search = "exact", or choose by part')
+
+    def refuse_labels_of_items(self, labels: object, probabilities: object) -> None:
+        """Refuse what is known of items by their own keys, where keys are those of owners.
+
+        Args:
+            labels: as `raysal.select` takes them.
+            probabilities: as `raysal.select` takes them.
+
+        Raises:
+            ConfigError: labels are those of a run, or probabilities are given.
+        """
+        if isinstance(labels, str | Path) and Path(labels).is_dir():
+            fix = 'labels_of = "part" (--labels-of part), or a file of labels of owners'
+            raise ConfigError("parts.labels_of", "the labels of a run are of items of its pool, which are parts", fix)
+        if probabilities is not None:
+            problem = "are of items, which are parts, and the batch is by owner"
+            raise ConfigError("probabilities", problem, "choose by part, or start with `typiclust`")
 
     def begin(self, fleet: Fleet) -> None:
         """Begin a program. One round trip where labels are of owners."""

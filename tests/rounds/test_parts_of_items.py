@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from part_pools import make_part_pool, owners_by_size
 from pools import make_pool, mixture
@@ -374,6 +375,20 @@ def test_a_round_of_a_run_keeps_the_quota_and_picks_as_select_does(pools, tmp_pa
             session.query(left + 1)
     with raysal.Session(tmp_path / "run") as again:
         assert again.config.parts.per_owner == 1
+
+
+def test_what_is_known_by_keys_of_parts_is_refused_where_keys_are_of_owners(pools, tmp_path):
+    pool = pools[100]
+    with raysal.Session(tmp_path / "run", pool=pool.path, start={"name": "random"}) as session:
+        session.tell({key: NAMES[int(key[5:])] for key in session.query(30).keys})
+    with pytest.raises(ConfigError, match="labels of a run are of items"):
+        batch(pool, labels=tmp_path / "run", parts={"by": "owner"})
+    found = batch(pool, labels=tmp_path / "run", parts={"by": "owner", "labels_of": "part"})
+    assert {key for key, _ in found} <= set(living())
+    assert len(found) == 8
+    table = {"key": [f"part-{row:06d}" for row in range(len(X))], "a": [0.5] * len(X), "b": [0.5] * len(X)}
+    with pytest.raises(ConfigError, match="are of items"):
+        batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner"})
 
 
 def test_a_run_by_owner_is_refused_before_anything_is_labelled(pools, tmp_path):

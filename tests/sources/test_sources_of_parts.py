@@ -17,6 +17,7 @@ from PIL import Image
 import raysal
 from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.exporting.base import media_of
 from raysal.pool.contents import item_digest
 from raysal.pool.owners import OwnersOf
 from raysal.sources import SOURCES, Source, detect_source
@@ -92,6 +93,14 @@ def test_a_picture_is_decoded_once_for_all_of_its_boxes(tmp_path):
     assert len(decoded) == 1
     cuts[0].whole.decoded(lambda payload: decoded.append(payload) or "picture")
     assert len(decoded) == 2  # it was let go after the last box
+
+
+def test_a_box_is_exported_as_its_pixels(tmp_path):
+    source = Boxes(path=table_of(tmp_path / "a.parquet", BOXES, list(map(png, PICTURES))), boxes="boxes")
+    (unit,) = source.units(100)
+    media = media_of(list(source.read(unit))[1])
+    assert media.suffix == ".png"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(media.content))), PICTURES[0][3:6, 2:8])
 
 
 def test_only_some_boxes_are_read(tmp_path):
