@@ -33,6 +33,7 @@ from raysal.config_sections import Count as Count
 from raysal.config_sections import EmbedConfig as EmbedConfig
 from raysal.config_sections import FleetConfig as FleetConfig
 from raysal.config_sections import IndexConfig as IndexConfig
+from raysal.config_sections import PartsConfig as PartsConfig
 from raysal.config_sections import Section
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
@@ -296,9 +297,37 @@ class RunConfig(Section):
     probabilities: Annotated[Path, AfterValidator(with_home), AfterValidator(Path.absolute)] | None = None
     """A table or a folder of predictions: the probability of each class for every item, for rounds without any
     label. `start` has to be a strategy that takes them, such as `class_balanced:typiclust` or `margin`."""
+    parts: PartsConfig = PartsConfig()
+    """Where items of the pool are parts: how many of an owner a round offers (docs/parts_of_items.md)."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()
+
+
+S = TypeVar("S", bound=Section)
+
+
+def as_section(section: type[S], values: Mapping[str, Any] | S, place: str) -> S:
+    """Make a section of a config from plain values.
+
+    Args:
+        section: its class.
+        values: its fields; or the section, which is returned as it is.
+        place: its dotted path in a config, for errors.
+
+    Returns:
+        The section.
+
+    Raises:
+        ConfigError: a field is unknown, or out of range.
+    """
+    if isinstance(values, section):
+        return values
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        problem = _first_problem(error, place)
+        raise problem from None
 
 
 def deciding_fields(config: RunConfig) -> dict[str, Any]:

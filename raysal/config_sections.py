@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -64,6 +64,27 @@ class EmbedConfig(Section):
     sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
     check: Check = "fast"
     """How a job that goes on finds what changed: fast by the sizes and times of files, hash by their sha256."""
+
+
+class PartsConfig(Section):
+    """What is chosen where items of the pool are parts (boxes, tiles, frames, steps) of owners."""
+
+    by: Literal["part", "owner"] = "part"
+    """Whether a batch is of parts, or of owners. Keys and labels then are theirs."""
+    labels_of: Literal["owner", "part"] = "owner"
+    """By owner: whether labels are of owners, or of their parts, from whose vectors the head then learns. An owner is
+    offered as long as one of its parts has no label."""
+    aggregate_features: Literal["mean", "weighted_mean", "best_part"] = "mean"
+    """By owner: whose vector stands for one. The mean of its parts, their mean weighted by the score, or the part of
+    highest score. While there is no head it is the mean."""
+    aggregate_scores: str | dict[str, Any] | None = None
+    """By owner: how scores of parts become that of their owner (mean, max, sum, top_mean, quantile, custom). Without
+    it, what stands for the owner is scored."""
+    score: str | None = None
+    """The score of parts for the two above and for `per_owner`. By default that of the strategy, or the usual one."""
+    per_owner: Annotated[int, Field(ge=0)] = 0
+    """By part: how many parts of one owner may be offered, those of highest score; drawn uniformly while there is no
+    head. 0 = all."""
 
 
 class IndexConfig(Section):

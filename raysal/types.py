@@ -3,6 +3,8 @@
 - *item*: one thing that may be labeled. People know it by its *key* (a file name, a row key). Inside raysal it has an
   *id*: 64 bits, its position in the source's listing. The id is the same in all rounds, partitions and chunk sizes. A
   quarantined item keeps its id, which no vector of the pool has.
+- *part*: an item that is a piece of something, its *owner*: a box of an image, a window of a text. Owners have keys and
+  ids of their own (`raysal.pool.owners`).
 - *row*: a position in an array. It never leaves a function.
 - *chunk*: up to `chunk_rows` consecutive items, which are embedded and committed together.
 - *partition*: consecutive rows of a pool that one process holds.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ _MOST_GROUPS = 8
 """Kinds of files that a message names."""
 POOL_COLUMNS = ("id", "key", "uri", "owner")
 """The columns of a pool's items that the pool itself writes."""
+OWNER_KEY = "owner_key"
+"""The carried column that a pool of parts writes: the key of the owner of each."""
 SKIP = "!skip"
 """The text of a label that says: this annotator skipped the item. No class can have this name."""
 SEPARATOR, NONE = "|", "-"
@@ -56,6 +61,9 @@ class Unit:
     locator: Any = None
     """Where the source finds the items. It is small (names, offsets), or holds the payloads if the source cannot be
     read by position."""
+    owners: Sequence[str | None] | None = None
+    """The keys of the owners that the items are parts of; None for one that is no part. The parts of an owner follow
+    each other, and all of them are in one unit. None where no item is a part."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,15 +86,45 @@ class Pixels:
         return self.values.nbytes
 
 
+class Whole:
+    """A picture that several items are cut out of. It is decoded for the first of them, and kept until the last."""
+
+    def __init__(self, payload: Any, uses: int) -> None:
+        """Take over the payload, as an item has it, of which `uses` cuts will be decoded."""
+        self.payload = payload
+        self._left, self._lock = uses, Lock()
+        self._decoded: Any = None
+
+    def decoded(self, decode: Callable[[Any], Any]) -> Any:
+        """What `decode` makes of the payload. Any thread may call it."""
+        with self._lock:
+            found = decode(self.payload) if self._decoded is None else self._decoded
+            self._left -= 1
+            self._decoded = found if self._left > 0 else None
+            return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Whole, (self.payload, self._left)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """A rectangle of a picture."""
+
+    whole: Whole
+    box: tuple[float, float, float, float]
+    """left, top, right and bottom, in pixels of the upright picture"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One item as a source gives it."""
 
     key: str
     payload: Any
-    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], or `Pixels`. A
-    sound is the bytes of a file. A text is a str, and a vector a float array
-    [d]. If the item cannot be read, the payload is a `BadItem`, and the embed job quarantines the item."""
+    """An image is encoded bytes, uint8 [h, w] or [h, w, 3], `Pixels`, or a `Cut` of one of these. A sound is the bytes
+    of a file. A text is a str, and a vector a float array [d]. If the item cannot be read, the payload is a `BadItem`,
+    and the embed job quarantines the item."""
     uri: str | None = None
     """Where the item is, for people."""
     carried: Mapping[str, Any] = field(default_factory=dict)

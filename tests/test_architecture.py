@@ -72,6 +72,7 @@ REGISTRIES = {
     "models.trainers": "TRAINERS",
     "narrowing": "NARROWERS",
     "scoring": "SCORES",
+    "scoring.aggregators": "AGGREGATORS",
     "scoring.novelty": "NOVELTIES",
     "sources": "SOURCES",
     "strategies": "SELECTORS",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from raysal.arguments import Backend, Part, as_place, as_whole_number
 from raysal.arrow_values import array_of
-from raysal.config import FleetConfig, IndexConfig, choice
+from raysal.config import FleetConfig, IndexConfig, PartsConfig, as_section, choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import open_fleet
 from raysal.pool import Pool, open_pool
@@ -21,7 +22,7 @@ from raysal.rounds.known_labels import LabelsArgument, known_labels
 def select(
     pool: str | Path | Pool,
     *,
-    k: int,
+    k: int | None = None,
     strategy: Part = "badge",
     labels: LabelsArgument | None = None,
     narrow: Part | None = None,
@@ -32,8 +33,11 @@ def select(
     probabilities: Any = None,
     target: str | Sequence[str] = (),
     only_new: bool = False,
+    parts: Mapping[str, Any] | PartsConfig | None = None,
+    budget: float | None = None,
+    cost: str | None = None,
 ) -> pa.Table:
-    """A batch of k items in pick order.
+    """A batch of k items in pick order; or of as many as a budget pays for.
 
     What has a label is not picked again; what annotators disagree about is neither picked nor learnt from. The head is
     logistic. With a run directory, items that wait for a label or are held out are not picked either, and the head is
@@ -49,7 +53,7 @@ def select(
 
     Args:
         pool: an embedded pool, its path or its URL.
-        k: items in the batch.
+        k: items in the batch, unless there is a budget.
         strategy: a name of `raysal.strategies.SELECTORS` or of a score (`raysal.scoring.SCORES`), as `margin`, whose
             highest are then picked; or a mapping with `name` and fields.
         labels: a label file, a run directory (its ledger), {key: label}, `Label`s, a Series of pandas whose index holds
@@ -70,9 +74,16 @@ def select(
         rebind: if the run in `labels` is of another pool, match its labels with the items of this one by key. The run
             itself stays with its pool.
 
+        parts: in a pool of parts (boxes, tiles, frames, windows), whether to choose parts or what owns them, and how:
+            the fields of `raysal.config.PartsConfig`, as `{"by": "owner", "aggregate_scores": "max"}`. By owner, every
+            strategy and narrower works on owners, and keys and labels are those of owners.
+        budget: in place of k, what the batch may cost. Picks end before the first that would exceed it.
+        cost: the carried column of what an item costs; an owner costs the sum over its parts. By default an item costs
+            1, and an owner the number of its parts.
+
     Returns:
-        The columns id, key, rank (from 1), score, reason. The metadata of the table's schema say under `narrow` which
-        candidates the batch was chosen from.
+        The columns id, key, rank (from 1), score, reason; with a budget also cost. The metadata of the table's schema
+        say under `narrow` which candidates the batch was chosen from.
 
     Raises:
         PoolExhausted: fewer than k items are left.
@@ -85,38 +96,55 @@ def select(
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
     """
     from raysal.context import RoundContext
-    from raysal.fleet.partition import exclude_before
+    from raysal.fleet.masks import exclude_before
     from raysal.index import check_index
     from raysal.narrowing import NARROWERS
     from raysal.narrowing.base import searches_index
+    from raysal.pool.owners import OwnersOf
     from raysal.rounds.batch import batch_table
+    from raysal.rounds.budgets import Budget, costs_of
     from raysal.rounds.choose import choose
     from raysal.rounds.given_probabilities import check_strategy, read_probabilities
+    from raysal.rounds.offered import RowsOffered
     from raysal.rounds.preflight import check_target
     from raysal.rounds.program import start_program
     from raysal.strategies import SELECTORS
 
-    k, seed = as_whole_number("k", k, 1), as_whole_number("seed", seed, 0)
-    parts = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
+    if (k is None) == (budget is None):
+        problem = "neither is given" if k is None else "both are given"
+        raise ConfigError("k, budget", problem, "say how many items, or what they may cost")
+    if cost is not None and budget is None:
+        raise ConfigError("cost", "there is no budget", "give a budget in place of k")
+    paying = None if budget is None else Budget(cost=budget, column=cost)
+    wanted = 1 if k is None else as_whole_number("k", k, 1)
+    seed = as_whole_number("seed", seed, 0)
+    offered = RowsOffered.of(as_section(PartsConfig, {} if parts is None else parts, "parts"))
+    count = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
     if backend not in ("local", "ray"):
         raise UnknownName("backend", backend, ["local", "ray"])
     chosen_strategy = choice(strategy, "strategy")
     selector = chosen_strategy.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
-    pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
+    parts_pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
+    pool = offered.pool_of(parts_pool)
+    chosen_pool = OwnersOf(parts_pool) if offered.by_owner else parts_pool
+    if offered.labels_of_owners:
+        offered.refuse_labels_of_items(labels, probabilities)
     with known_labels(pool, labels, rebind=rebind) as known:
         looked_for = (target,) if isinstance(target, str) else tuple(target) or known.target
         check_target(looked_for, selector, narrower)
         if searches_index(narrower, known.trainer):
+            offered.refuse_index()
             check_index(pool, IndexConfig())
-        with open_fleet(pool, FleetConfig(backend=backend, partitions=parts)) as fleet:
-            available = start_program(fleet, known.taken, known.held_out)
+        with open_fleet(parts_pool, FleetConfig(backend=backend, partitions=count)) as fleet:
+            available = start_program(fleet, known.taken, known.held_out, offered)
             if only_new:
                 left = fleet.each(exclude_before, pool.first_new_id(known.pool_seen))
                 available = sum(left)
-            if k > available:
-                raise PoolExhausted(wanted=k, available=available)
-            looked_at = selector.looks_at_head or narrower.looks_at_head() or known.trainer.hidden_layer
+            if wanted > available:
+                raise PoolExhausted(wanted=wanted, available=available)
+            looked_at = selector.looks_at_head or narrower.looks_at_head() or offered.looks_at_head
+            looked_at = looked_at or known.trainer.hidden_layer
             update = known.next_head(fleet, pool, seed) if looked_at else known.without_head(fleet, pool)
             given = None
             if probabilities is not None:
@@ -128,8 +156,8 @@ def select(
             context = RoundContext(
                 head=update.head,
                 labelled=update.known,
-                pool=pool,
-                k=k,
+                pool=chosen_pool,
+                k=wanted,
                 available=available,
                 key=derive(seed, 0),
                 target=looked_for,
@@ -140,8 +168,15 @@ def select(
                 given=given,
                 pool_scale=pool.scale,
             )
-            chosen = choose(fleet, context, narrower, SELECTORS["typiclust"]() if cold else selector)
-    table = batch_table(pool, chosen.picks)
+            used = SELECTORS["typiclust"]() if cold else selector
+            context = offered.look(fleet, context, used)
+            if paying is not None:
+                context = replace(context, k=paying.most_items(fleet))
+            chosen = choose(fleet, context, narrower, used, budget=paying)
+            costs = None if paying is None else costs_of(fleet, chosen.picks.ids, cost)
+    table = batch_table(chosen_pool, chosen.picks)
+    if costs is not None:
+        table = table.append_column("cost", array_of(costs, pa.float64()))
     if cold:
         prefix = f"no labels yet, so typiclust instead of {chosen_strategy.name}: "
         reasons = array_of([prefix + reason for reason in chosen.picks.reasons], pa.string())

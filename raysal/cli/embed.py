@@ -26,6 +26,13 @@ class Numbers(StrEnum):
     float16 = "float16"
 
 
+class BoxForm(StrEnum):
+    """What the numbers of a box are, as `raysal.sources.boxes.Boxes` takes them."""
+
+    xyxy = "xyxy"
+    xywh = "xywh"
+
+
 class Distance(StrEnum):
     """The values of `raysal.types.Metric`, as a choice on the command line."""
 
@@ -85,6 +92,24 @@ def embed(
         str | None,
         Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
     ] = None,
+    owner: Annotated[
+        str | None,
+        Option(
+            metavar="COLUMN|folder",
+            help="What items are parts of: a column of a table that names it; or of images, the folder they are in.",
+        ),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        Option(metavar="COLUMN", help="Column of boxes in a table of images: each is cut out, and part of its image."),
+    ] = None,
+    box_form: Annotated[
+        BoxForm | None, Option(metavar="FORM", help="xyxy, or xywh: its last two numbers are width and height.")
+    ] = None,
+    window: Annotated[
+        int | None, Option(min=1, help="Cut texts into windows of so many words, which are parts of the text.")
+    ] = None,
+    overlap: Annotated[int | None, Option(min=0, help="Words that a window shares with the one before it.")] = None,
     carry: Annotated[
         list[str] | None, Option(metavar="COLUMN", help="Keep this column in the pool. Repeatable.")
     ] = None,
@@ -176,6 +201,11 @@ def embed(
             image_column=image_column,
             text_column=text_column,
             hdu=hdu,
+            owner=owner,
+            boxes=boxes,
+            box_form=None if box_form is None else box_form.value,
+            window=window,
+            overlap=overlap,
             carry=tuple(carry or ()),
             data=data,
         )

@@ -11,6 +11,19 @@ from typer import Option
 from raysal.cli.garbage import look_now
 from raysal.cli.options import BackendOption, Force, PoolPath, TableFile, Target
 from raysal.cli.output import Backend, Debug, Json, Outcome
+from raysal.cli.parts import (
+    AggregateFeatures,
+    AggregateScores,
+    BudgetOption,
+    By,
+    CostColumn,
+    LabelsOf,
+    OwnerFeatures,
+    PartScore,
+    PerOwner,
+    Rows,
+    parts_given,
+)
 from raysal.cli.progress import progress
 from raysal.cli.tables import (
     answers_kept,
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
 
 def select(
     pool: PoolPath,
-    k: Annotated[int, Option("-k", min=1, help="How many items.")],
+    k: Annotated[int | None, Option("-k", min=1, help="How many items.")] = None,
     strategy: Annotated[
         str,
         Option(
@@ -92,6 +105,14 @@ def select(
     backend: BackendOption = Backend.local,
     seed: Annotated[int, Option(min=0, help="Another seed gives other random numbers.")] = 0,
     target: Target = None,
+    by: By = Rows.part,
+    labels_of: LabelsOf = Rows.owner,
+    aggregate_features: AggregateFeatures = OwnerFeatures.mean,
+    aggregate_scores: AggregateScores = None,
+    part_score: PartScore = None,
+    per_owner: PerOwner = 0,
+    budget: BudgetOption = None,
+    cost: CostColumn = None,
     out: TableFile = None,
     force: Force = False,
     json: Json = False,
@@ -105,6 +126,9 @@ def select(
     for the next batch.
     """
     del json, debug
+    if k is None and budget is None:
+        problem = "missing, and so is --budget"
+        raise ConfigError("-k", problem, "say how many items, or what they may cost (`raysal select --help`)")
     if out is not None:
         check_output(out)
         check_no_source(out, pool)
@@ -121,7 +145,8 @@ def select(
         table = select_batch(
             pool, k=k, strategy=chosen, labels=labels, narrow=narrower, partitions=partitions,
             backend=backend.value, seed=seed, rebind=rebind, probabilities=probabilities, target=target or (),
-            only_new=only_new,
+            only_new=only_new, budget=budget, cost=cost,
+            parts=parts_given(by, labels_of, aggregate_features, aggregate_scores, part_score, per_owner),
         )  # fmt: skip
         if out is not None:
             from raysal.labels.files import write_table
@@ -129,11 +154,16 @@ def select(
             kept = answers_kept(labels, out) if force else ()
             written = write_table(out, table, fill_in=("label",), overwrite=force, known=kept)
     rule = table.schema.metadata[b"narrow"].decode()
-    data: dict[str, Any] = {"pool": str(pool), "k": k, "strategy": strategy, "narrow": narrow, "seed": seed}
+    data: dict[str, Any] = {"pool": str(pool), "k": table.num_rows, "strategy": strategy, "narrow": narrow}
+    data["seed"] = seed
+    if by is Rows.owner:
+        data["by"] = by.value
+    if "cost" in table.column_names:
+        data |= {"budget": budget, "cost": sum(table["cost"].to_pylist())}
     data["candidates"] = rule
     if out is not None:
         hint = "; fill in the label column and pass it back with --labels" if out.suffix in (".csv", ".tsv") else ""
-        view = f"{out}: {k} items from {rule}{kept_note(written)}{hint}"
+        view = f"{out}: {table.num_rows} items from {rule}{kept_note(written)}{hint}"
         return Outcome(data={**data, "out": str(out), **kept_data(written)}, view=view)
     return Outcome(data={**data, "rows": table.to_pylist()}, view=batch_view(table, f"from {rule}"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from raysal.embedding.jpeg import scaled_jpeg
 from raysal.embedding.pixels import CONVERT, KINDS, check_size, fixed_range, to_eight_bits
 from raysal.embedding.tiff import is_tiff, open_tiff
 from raysal.errors import BadItem
-from raysal.types import Pixels
+from raysal.types import Cut, Pixels
 
 MAX_PIXELS = 89_478_485
 """Pixels an image may have: Pillow's own limit, a quarter of a GiB of RGB. Larger images are refused undecoded."""
@@ -35,7 +36,7 @@ def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
 
     Args:
         key: the item's name, for the error.
-        payload: encoded bytes, pixels uint8 [h, w], [h, w, 1] or [h, w, 3], or `Pixels`.
+        payload: encoded bytes, pixels uint8 [h, w], [h, w, 1] or [h, w, 3], `Pixels`, or a `Cut`.
         least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if both sides stay this long or longer. 0: whole.
 
     Returns:
@@ -54,6 +55,8 @@ def _decode(key: str, payload: object, least: int = 0) -> Image.Image:
         return _from_array(key, payload)
     if isinstance(payload, Pixels):
         return _from_numbers(key, payload)
+    if isinstance(payload, Cut):
+        return _cut_out(key, payload)
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise BadItem(key, f"an image is bytes or a uint8 array, not {type(payload).__name__}")
     if len(payload) == 0:
@@ -91,6 +94,25 @@ def _open(key: str, payload: bytes | bytearray | memoryview, least: int) -> Imag
             _mend_transparency(key, head, image)
         ImageOps.exif_transpose(image, in_place=True)
         return image
+
+
+def _cut_out(key: str, cut: Cut) -> Image.Image:
+    """The whole pixels that a box touches, of those in the picture."""
+    try:
+        image = cut.whole.decoded(lambda payload: _decode(key, payload))
+    except BadItem as error:  # it may name another part of the picture
+        raise BadItem(key, error.problem, error.fix) from None
+    left, top, right, bottom = cut.box
+    inside = max(left, 0) < min(right, image.width) and max(top, 0) < min(bottom, image.height)
+    if not inside:
+        problem = f"the box {cut.box} lies outside of the picture of {image.width} x {image.height} pixels"
+        raise BadItem(key, problem, "say whether boxes are xyxy or xywh (`box_form`)")
+    low, high = (
+        (max(floor(left), 0), max(floor(top), 0)),
+        (min(ceil(right), image.width), min(ceil(bottom), image.height)),
+    )
+    part: Image.Image = image.crop((*low, *high))
+    return part
 
 
 def _is_heif(head: bytes) -> bool:

@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Literal
 
 from raysal.errors import ConfigError
+from raysal.sources.base import UNLESS_DEFAULT
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Bits of a product: 24 of a float32, 8 of a bfloat16, 11 of a float16, whose largest number is 65504."""
-UNLESS_DEFAULT = "unless default"
 LATER_FIELD = {"record": UNLESS_DEFAULT}
 """Metadata of a field that older pools do not know: it is recorded where it does not have its default."""
 MOST_SLOWER = 4.0

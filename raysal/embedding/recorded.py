@@ -10,13 +10,12 @@ from raysal.config import Named
 from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.devices import on_device
-from raysal.embedding.precision import UNLESS_DEFAULT
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import EncoderError
 from raysal.pool import Manifest
 from raysal.registry import Registry
 from raysal.sources import SOURCES
-from raysal.sources.base import Source, VectorSource
+from raysal.sources.base import UNLESS_DEFAULT, Source, VectorSource
 from raysal.types import Metric
 
 
@@ -144,7 +143,7 @@ def _recorded(value: Any) -> Any:
 
 
 def _fields(part: Any) -> dict[str, Any]:
-    """The recorded constructor fields of a part, as JSON-able values."""
+    """The recorded constructor fields of a part, as JSON-able values; later ones only where they were given."""
     return {
         field.name: _recorded(getattr(part, field.name))
         for field in dataclasses.fields(part)

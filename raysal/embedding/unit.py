@@ -23,12 +23,15 @@ from raysal.embedding.batches import Batch, method_for, prepared_batches
 from raysal.embedding.devices import Replicas
 from raysal.embedding.encoding import Encoding, reason_of, refuse_if_broken
 from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
+from raysal.errors import SourceError
 from raysal.numerics import slices
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.pool.contents import ALGORITHM, unread_digest
 from raysal.pool.lanes import total
+from raysal.pool.owners import owners_in
 from raysal.sources.base import Source
-from raysal.types import Unit
+from raysal.sources.keys import source_name
+from raysal.types import OWNER_KEY, Unit
 
 ROUNDED_NUMBERS = 1 << 18
 """Numbers that are rounded at a time: their copies stay in the cache."""
@@ -111,21 +114,30 @@ def unit_writer(
             kept.append(_Kept(replace(batch, values=(), digests=None), rows))
     refuse_if_broken(encoder, "encode", encode_errors, encoded)
     names = dict.fromkeys(name for some in kept for name in some.batch.carried)
+    ids = np.concatenate([np.empty(0, np.int64), *(some.batch.first_id + some.rows for some in kept)])
+    carried: dict[str, Sequence[Any]] = {
+        name: _concatenated([some.of(some.batch.carried.get(name)) for some in kept]) for name in names
+    }
+    owners, keys_of_owners = owners_in(unit, ids)
+    if keys_of_owners.keys() & carried.keys():
+        problem = f"carries a column {OWNER_KEY!r}, which a pool of parts has of its own"
+        raise SourceError(source_name(source), problem, "rename it")
     return partial(
         stage.write,
         index=unit.index,
         first_id=unit.first_id,
         vectors=vectors[:held],
-        ids=np.concatenate([np.empty(0, np.int64), *(some.batch.first_id + some.rows for some in kept)]),
+        ids=ids,
         keys=_concatenated([some.of(some.batch.keys) for some in kept]),
         uris=None if all(s.batch.uris is None for s in kept) else _concatenated([s.of(s.batch.uris) for s in kept]),
-        carried={name: _concatenated([some.of(some.batch.carried.get(name)) for some in kept]) for name in names},
+        carried={**carried, **keys_of_owners},
         quarantined=sorted(quarantined),
         blurred=blurred,
         attempt=attempt,
         contents=contents,
         method=method,
         vectors_digest=known,
+        owners=owners,
     )
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysal.arrow_values import array_of
+from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem
 from raysal.exporting.names import suffix_for
-from raysal.types import Item
+from raysal.types import Cut, Item
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -116,7 +117,7 @@ def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def media_of(item: Item, place: str | None = None) -> Media:
-    """The media of an item as a file: bytes as they are, pixels as PNG, other numbers as .npy, a text as UTF-8.
+    """The media of an item as a file: bytes as they are, pixels and cuts as PNG, numbers as .npy, a text as UTF-8.
 
     Args:
         item: as the source gives it.
@@ -131,6 +132,8 @@ def media_of(item: Item, place: str | None = None) -> Media:
     payload = item.payload
     if isinstance(payload, BadItem):
         raise payload
+    if isinstance(payload, Cut):
+        payload = np.asarray(decode_image(item.key, payload))
     if isinstance(payload, bytes | bytearray | memoryview):
         content = bytes(payload)
         return Media(content, suffix_for(item.key, content), place)

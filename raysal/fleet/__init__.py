@@ -12,18 +12,9 @@ from raysal.registry import names_on_use
 if TYPE_CHECKING:
     from raysal.fleet.base import Fleet
     from raysal.fleet.local_fleet import LocalFleet
+    from raysal.fleet.masks import confine, exclude, keep
     from raysal.fleet.opening import open_fleet
-    from raysal.fleet.partition import (
-        Block,
-        Partition,
-        confine,
-        exclude,
-        features_of,
-        keep,
-        use_features,
-        vectors_below,
-        vectors_of,
-    )
+    from raysal.fleet.partition import Block, Partition, features_of, use_features, vectors_below, vectors_of
     from raysal.fleet.specs import PartitionSpec, plan_partitions
 
 __all__ = [
@@ -52,10 +43,10 @@ __getattr__ = names_on_use(
         "LocalFleet": "raysal.fleet.local_fleet",
         "Partition": _PARTITION,
         "PartitionSpec": "raysal.fleet.specs",
-        "confine": _PARTITION,
-        "exclude": _PARTITION,
+        "confine": "raysal.fleet.masks",
+        "exclude": "raysal.fleet.masks",
         "features_of": _PARTITION,
-        "keep": _PARTITION,
+        "keep": "raysal.fleet.masks",
         "open_fleet": "raysal.fleet.opening",
         "plan_partitions": "raysal.fleet.specs",
         "use_features": _PARTITION,

@@ -5,7 +5,8 @@ law of `raysal.numerics`: results of a row do not depend, to the last bit, on ch
 narrowed away.
 
 A program may put a hidden layer between the vectors and their readers (`use_features`). They then read hidden features,
-and need not know of the layer.
+and need not know of the layer. It may also look at owners (`use_owners`): rows are then no parts, but what these are
+parts of, and a hidden layer sees the vectors of owners.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import FingerprintMismatch
 from raysal.features import DeviceLayer, HiddenLayer, same_layer
+from raysal.fleet.owners import Owners
 from raysal.fleet.parts import Part, check_ahead, part_of_array, part_of_chunk, parts_between
 from raysal.fleet.specs import PartitionSpec, Slice, ids_of_slices, slices_of
 from raysal.numerics import BLOCK_ROWS, LAYER_ROWS, AlignedMatrix, round_up
@@ -64,6 +66,7 @@ class Partition:
         candidate: bool [n], False for rows that were narrowed away.
         state: What the running program keeps here.
         held: What is a function of files alone, such as an index that was read. `reset` leaves it, views share it.
+        owners: The owners that rows are; None where rows are items of the pool.
     """
 
     def __init__(self, spec: PartitionSpec, pool: Pool | None = None) -> None:
@@ -121,13 +124,15 @@ class Partition:
         self._parts = self._resident(parts)
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self.held: dict[str, Any] = {}
+        self.owners: Owners | None = None
         self.reset()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def reset(self) -> None:
-        """Begin a new program: nothing excluded, every row a candidate, no state, no hidden layer."""
+        """Begin a new program: rows are items, none excluded, every one a candidate, no state, no hidden layer."""
+        self.use_owners(None)
         self.available: NDArray[np.bool_] = np.ones(len(self.ids), bool)
         self.candidate: NDArray[np.bool_] = self.available.copy()
         self.state: dict[str, Any] = {}
@@ -152,6 +157,38 @@ class Partition:
         self.dim = self._pool_dim if layer is None else layer.dim
         """Length of the vectors as they are read."""
         self.width = round_up(self.dim)
+
+    def use_owners(self, owners: Owners | None) -> None:
+        """Have rows be owners in place of their parts, until the next such call or `reset`.
+
+        An owner is available if one of its parts is, and a candidate if one is. Masks of owners last where other owners
+        of the same parts follow; those of parts come back with the parts.
+
+        Args:
+            owners: Of all rows; None for the rows as they are.
+        """
+        if self.owners is None and owners is not None:
+            self._below = copy.copy(self)
+            self._below.use_features(None)
+            self.available = owners.reduced(self.available, np.logical_or)
+            self.candidate = owners.reduced(self.candidate, np.logical_or)
+        if self.owners is not None and owners is None:
+            parts = self._below
+            self.ids, self._parts, self._starts = parts.ids, parts._parts, parts._starts
+            self.available, self.candidate = parts.available, parts.candidate
+        if owners is not None:
+            self.ids, self._parts = owners.ids, [owners.seen(self._below)]
+            self._starts = np.array([0, len(owners.ids)])
+        self.owners, self._seen_norms = owners, None
+
+    def parts(self) -> Self:
+        """Return the parts of the owners that are rows here, with the same state, and the hidden layer if it is used.
+
+        It is another object: what is excluded there stays available here.
+        """
+        other = copy.copy(self)
+        other.use_owners(None)
+        return other
 
     def below(self) -> Self:
         """Return the same rows with the same masks and state, whose readers get vectors below any hidden layer."""
@@ -204,7 +241,7 @@ class Partition:
         """
         out = torch.from_numpy(np.empty((len(rows), self.dim), dtype))  # NumPy's memory has large pages
         if self._through is None:
-            self._fill(out, rows)
+            self.fill(out, rows)
             return out.numpy()
         start = 0
         for block in self.blocks(rows, LAYER_ROWS):
@@ -212,7 +249,7 @@ class Partition:
             start += block.n
         return out.numpy()
 
-    def _fill(self, out: torch.Tensor, rows: NDArray[np.int64]) -> None:
+    def fill(self, out: torch.Tensor, rows: NDArray[np.int64]) -> None:
         """Write the vectors of ascending positions into the first rows and columns of `out`."""
         bounds = np.searchsorted(rows, self._starts)
         for place in np.flatnonzero(np.diff(bounds)):  # not every chunk: there may be thousands, and one row
@@ -268,7 +305,7 @@ class Partition:
         size = len(buffer)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            self._fill(buffer, some)
+            self.fill(buffer, some)
             buffer[len(some) :] = 0
             yield Block(some, buffer)
 
@@ -287,12 +324,12 @@ class Partition:
     def sq_norms(self) -> torch.Tensor:
         """Compute the squared Euclidean norms of what is read, in one pass, the first time.
 
-        Norms of vectors are kept for good, norms of hidden features as long as the hidden layer is used.
+        Norms of vectors of the pool are kept for good, others as long as readers see the same.
 
         Returns:
             float32 [n], on the device.
         """
-        if self._through is not None:
+        if self._through is not None or self.owners is not None:
             if self._seen_norms is None:
                 self._seen_norms = self._measured()
             return self._seen_norms
@@ -310,56 +347,6 @@ class Partition:
 
 
 # Functions of a partition that every program uses.
-
-
-def exclude(partition: Partition, ids: NDArray[np.int64]) -> int:
-    """Exclude items from what may be swept or picked.
-
-    Args:
-        partition: Where.
-        ids: int64 [m]; those that do not live here are passed over.
-
-    Returns:
-        The number of rows here that are not excluded.
-    """
-    partition.available[partition.rows_of(ids)] = False
-    return int(partition.available.sum())
-
-
-def exclude_before(partition: Partition, first: int) -> int:
-    """Exclude the items whose ids are below one; returns as `exclude` does."""
-    partition.available[: np.searchsorted(partition.ids, first)] = False
-    return int(partition.available.sum())
-
-
-def keep(partition: Partition, ids: NDArray[np.int64]) -> int:
-    """Narrow the candidates to some items.
-
-    Args:
-        partition: Where.
-        ids: int64 [m]; those that do not live here are passed over.
-
-    Returns:
-        The number of rows here that may be picked: candidates that are not excluded.
-    """
-    partition.candidate[:] = False
-    partition.candidate[partition.rows_of(ids)] = True
-    return len(partition.candidates())
-
-
-def confine(partition: Partition, ids: NDArray[np.int64]) -> int:
-    """Let some items be the pool: everything else is excluded from what may be swept, sampled or picked.
-
-    Args:
-        partition: Where.
-        ids: int64 [m]; those that do not live here are passed over.
-
-    Returns:
-        The number of rows here that are not excluded, all of which may be picked.
-    """
-    keep(partition, ids)
-    partition.available &= partition.candidate
-    return int(partition.available.sum())
 
 
 def use_features(partition: Partition, layer: HiddenLayer | None) -> None:

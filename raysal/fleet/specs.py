@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.pool import Pool
 from raysal.pool.ahead import fetched_ahead
+from raysal.pool.owners import begins_of_owners, owner_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,9 @@ class PartitionSpec:
 def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int = 0) -> list[PartitionSpec]:
     """Cut a pool into runs of consecutive rows, equal to within one row. Pure.
 
+    A cut inside an owner moves to its end, so that all parts of an owner are in one partition. For that, the owners of
+    the chunks where cuts lie are read.
+
     Args:
         pool: The pool.
         count: Number of partitions; of more than the pool has rows, some are empty.
@@ -55,7 +59,7 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
     Returns:
         One spec for each partition, in order.
     """
-    cuts = [len(pool) * i // count for i in range(count + 1)]
+    cuts = [_beside_owners(pool, len(pool) * i // count) for i in range(count + 1)]
     return [
         PartitionSpec(
             index=index,
@@ -69,6 +73,17 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
         )
         for index, (start, stop) in enumerate(itertools.pairwise(cuts))
     ]
+
+
+def _beside_owners(pool: Pool, row: int) -> int:
+    """The first row from a given one on that begins an owner, or the number of rows."""
+    first = 0
+    for chunk, record in zip(pool.chunks, pool.records, strict=True):
+        if first < row < first + chunk.rows and "parts" in record:  # no chunk cuts an owner
+            begins = first + begins_of_owners(owner_ids(chunk))
+            return int(begins[np.searchsorted(begins, row)])
+        first += chunk.rows
+    return row
 
 
 class Slice(NamedTuple):
@@ -100,6 +115,12 @@ def slices_of(pool: Pool, start: int, stop: int) -> list[Slice]:
             found.append(Slice(position, max(start - first, 0), min(stop, last) - first))
         first = last
     return found
+
+
+def owners_of_slices(pool: Pool, slices: list[Slice]) -> NDArray[np.int64]:
+    """Read the ids of the owners of some rows of chunks: int64, in order, as `ids_of_slices` reads their own."""
+    parts = [owner_ids(pool.chunks[chunk])[low:high] for chunk, low, high in slices]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def ids_of_slices(pool: Pool, slices: list[Slice]) -> NDArray[np.int64]:

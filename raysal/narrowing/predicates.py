@@ -149,7 +149,8 @@ def _wrong_type(field: str, kind: pa.DataType, value: Any, fix: str) -> ConfigEr
 def drop_where(partition: Partition, where: Mapping[str, Any], field: str) -> int:
     """Drop the available rows that do not pass every test.
 
-    The columns are read once. Which rows pass is held, a byte a row, until other tests are asked for.
+    The columns are read once. Which items pass is held, a byte for each, until other tests are asked for. An owner
+    passes if one of its parts does.
 
     Args:
         partition: whose rows.
@@ -165,7 +166,10 @@ def drop_where(partition: Partition, where: Mapping[str, Any], field: str) -> in
     spelled = repr(sorted(where.items()))
     if partition.held.get(PASSING, ("",))[0] != spelled:
         partition.held[PASSING] = spelled, _rows_that_pass(partition, where, field)
-    dropped = partition.available & ~partition.held[PASSING][1]
+    passing = partition.held[PASSING][1]
+    if partition.owners is not None:
+        passing = partition.owners.reduced(passing, np.logical_or)
+    dropped = partition.available & ~passing
     partition.available &= ~dropped
     return int(dropped.sum())
 

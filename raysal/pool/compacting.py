@@ -190,6 +190,7 @@ class _Gathered:
             carried=carried,
             quarantined=self.lost,
             blurred=min(self.blurred, len(ids)),
+            owners=table["owner"].combine_chunks() if table["owner"].null_count < len(ids) else None,
         )
 
 

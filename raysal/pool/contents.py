@@ -24,7 +24,7 @@ from raysal.arrow_values import is_present, numbers_of, text_array
 from raysal.errors import BadItem
 from raysal.pool import lanes
 from raysal.store import digest_of
-from raysal.types import Columns, Item, Pixels
+from raysal.types import Columns, Cut, Item, Pixels
 
 ALGORITHM = "sum-sha256-1"
 """The method for items, by its name in a commit record."""
@@ -203,6 +203,9 @@ def _payload(payload: Any) -> tuple[str, bytes]:
     if isinstance(payload, Pixels):
         kind, content = _payload(payload.values)
         return f"{kind} of {payload.stated}", content
+    if isinstance(payload, Cut):
+        kind, content = _payload(payload.whole.payload)
+        return f"{payload.box} of {kind}", content
     try:
         values = np.asarray(payload)
     except (TypeError, ValueError):  # rows of several lengths

@@ -3,7 +3,8 @@
     pool.json                 the manifest: what was embedded by which encoder, in how many chunks (sealed)
     vectors/00000.arrow       Arrow IPC, uncompressed, one record batch: fixed_size_list<float16>[dim], the vectors as
                               they were given, times the manifest's scale
-    items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order
+    items/00000.parquet       id, key, uri, owner, and the carried columns: one row for each vector, in the same order;
+                              owner is the id of what a part is of (`raysal.pool.owners`), and null for what is no part
     quarantine/00000.parquet  id, key, stage, error of the items that could not be embedded
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
     commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
@@ -271,6 +272,8 @@ class StagedChunk:
     """{final path relative to the pool: {temporary, bytes, sha256}}; `temporary` is None for one that lies there."""
     contents: Mapping[str, str] | None = None
     """Digests of what was read and of what was kept; see `raysal.pool.contents`. None if they are not known."""
+    parts: int = 0
+    """Items with a vector that are parts of an owner; see `raysal.pool.owners`."""
 
 
 SUFFIXES = {"vectors": "arrow", "items": "parquet", "quarantine": "parquet", "commits": "json"}

@@ -68,6 +68,7 @@ class ChunkStage:
         contents: int | None = None,
         method: str = ALGORITHM,
         vectors_digest: int | None = None,
+        owners: pa.Array | None = None,
     ) -> StagedChunk:
         """Write one chunk's files under temporary names, with n items that have a vector.
 
@@ -86,6 +87,8 @@ class ChunkStage:
                 embedded included (`raysal.pool.contents`). None if they are not known.
             method: by which these digests were computed.
             vectors_digest: the digest of the vectors by that method, if it is known already.
+            owners: int64 [n], the id of the owner that each item is a part of, null for one that is no part
+                (`raysal.pool.owners`); None if none is.
 
         Returns:
             The names, sizes and digests of the files, for `PoolWriter.commit`.
@@ -102,6 +105,8 @@ class ChunkStage:
             raise PoolError(self.pool, f"chunk {index}: vectors are {vectors.dtype}, not float16", "convert them")
         if n and (ids[0] < first_id or (ids[1:] <= ids[:-1]).any()):
             raise PoolError(self.pool, f"chunk {index}: ids do not increase from {first_id}", "stage them in order")
+        if owners is not None and len(owners) != n:
+            raise PoolError(self.pool, f"chunk {index}: {len(owners)} owners for {n} items")
         if not finite_rows(vectors).all():
             raise PoolError(self.pool, f"chunk {index}: a vector is not finite", "quarantine it instead")
         flat = array_of(vectors.reshape(-1), pa.float16())
@@ -112,7 +117,7 @@ class ChunkStage:
                 "id": array_of(ids, pa.int64()),
                 "key": keys if isinstance(keys, pa.Array) else array_of(keys, pa.string()),
                 "uri": pa.nulls(n, pa.string()) if uris is None else array_of(uris, pa.string()),
-                "owner": pa.nulls(n, pa.int64()),
+                "owner": pa.nulls(n, pa.int64()) if owners is None else owners,
                 **{name: self._column(index, name, values, n) for name, values in carried.items()},
             }
         )
@@ -161,6 +166,7 @@ class ChunkStage:
             blurred=blurred,
             files=staged,
             contents=known,
+            parts=0 if owners is None else n - owners.null_count,
         )
 
     def _column(self, index: int, name: str, values: Sequence[Any], n: int) -> pa.Array:
@@ -270,6 +276,7 @@ class PoolWriter:
             "quarantined": staged.quarantined,
             "attempt": staged.attempt,
             **({"blurred": staged.blurred} if staged.blurred else {}),  # records of other chunks are as they were
+            **({"parts": staged.parts} if staged.parts else {}),
             "files": {
                 final: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for final, entry in staged.files.items()
             },

@@ -19,6 +19,7 @@ from raysal.rounds.configs import control_config
 from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.finished import RunResult
 from raysal.rounds.given_probabilities import check_strategy
+from raysal.rounds.offered import RowsOffered
 from raysal.rounds.preflight import check_like, likelihood_for
 from raysal.rounds.ready import check_pool_lost, pool_is_ready
 from raysal.rounds.session import Session
@@ -100,6 +101,7 @@ def validate(config: RunConfig, *, begun: bool = False) -> None:
     narrower = config.narrow.build("narrow", NARROWERS)
     selector = config.select.build("select", SELECTORS)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
+    RowsOffered.of_run(config.parts)
     start = config.start.build("start", SELECTORS)
     if config.probabilities is not None:
         check_strategy(config.start.name, start)

@@ -9,10 +9,11 @@ from raysal.context import RoundContext
 from raysal.fleet import Fleet
 from raysal.models.head import Head
 from raysal.narrowing.base import Candidates, Narrower, narrow
+from raysal.rounds.budgets import Budget, select_within
 from raysal.rounds.given_probabilities import place
 from raysal.rounds.stages import NARROW, SELECT, Clock
 from raysal.scoring.sweep import Sweep
-from raysal.strategies.base import Picks, Selector, select
+from raysal.strategies.base import Picks, Selector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,14 @@ class Chosen:
 
 
 def choose(
-    fleet: Fleet, context: RoundContext, narrower: Narrower, selector: Selector, clock: Clock | None = None
+    fleet: Fleet,
+    context: RoundContext,
+    narrower: Narrower,
+    selector: Selector,
+    clock: Clock | None = None,
+    budget: Budget | None = None,
 ) -> Chosen:
-    """A batch of `context.k` items.
+    """A batch of `context.k` items, or of as many as a budget pays for, which are then no more than that.
 
     Deterministic in (pool, what is available, context): the same for any partitions of the pool. Each stage draws
     from randomness of its own.
@@ -44,6 +50,7 @@ def choose(
         narrower: from all that is available to candidates.
         selector: from candidates to picks.
         clock: where the seconds of each stage are counted.
+        budget: what the batch may cost.
 
     Returns:
         The sweep, the candidates, and the picks in pick order.
@@ -59,5 +66,5 @@ def choose(
     with clock.stage(NARROW):
         found, candidates = narrow(fleet, narrower, context.for_stage("narrow"))
     with clock.stage(SELECT):
-        picks = select(fleet, selector, context.for_stage("select"), context.k)
+        picks = select_within(fleet, selector, context.for_stage("select"), budget)
     return Chosen(found=found, candidates=candidates, picks=picks)

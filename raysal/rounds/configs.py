@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysal.config import Choice, RunConfig, deciding_fields, parse_config
+from raysal.config import Choice, PartsConfig, RunConfig, deciding_fields, parse_config
 from raysal.errors import RunError
 from raysal.pool import Pool
 from raysal.rounds.directory import RunDir
@@ -82,5 +82,5 @@ def control_config(config: RunConfig) -> RunConfig:
     uniform = Choice(name="random")
     rounds = config.rounds.model_copy(update={"control": False})
     others: dict[str, Any] = {"select": uniform, "start": uniform, "probabilities": None}
-    others["narrow"] = Choice(name="none")
+    others |= {"narrow": Choice(name="none"), "parts": PartsConfig()}
     return config.model_copy(update={**others, "rounds": rounds})

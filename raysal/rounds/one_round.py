@@ -23,7 +23,7 @@ from raysal.rounds.learner import HeadUpdate, next_head
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.program import start_program
 from raysal.rounds.queries import queries_of
-from raysal.rounds.stages import COMMIT, EVALUATE, UPDATE, Clock
+from raysal.rounds.stages import COMMIT, EVALUATE, NARROW, UPDATE, Clock
 from raysal.rounds.tested import read_tests
 from raysal.rounds.testing import draw_tests
 from raysal.rounds.training_labels import TrainingLabels
@@ -81,6 +81,8 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     selector, choice = parts.selector, config.select
     if update.head is None:
         selector, choice = parts.start, config.start
+    with clock.stage(NARROW):
+        context = parts.rows.look(fleet, context, selector)
     chosen = choose(fleet, context, parts.narrower, selector, clock)
     with clock.stage(EVALUATE):
         evaluation = evaluation_of(opened, ledger, fleet, update, tests)

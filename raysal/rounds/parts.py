@@ -14,6 +14,7 @@ from raysal.narrowing import NARROWERS
 from raysal.narrowing.base import Narrower
 from raysal.pool import Pool
 from raysal.rounds.given_probabilities import check_strategy
+from raysal.rounds.offered import RowsOffered
 from raysal.rounds.preflight import learns_from_held_out, likelihood_for
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import Selector
@@ -30,6 +31,8 @@ class RunParts:
     trainer: Trainer
     likelihood: Likelihood
     """what labels are"""
+    rows: RowsOffered
+    """which parts of an owner a round offers"""
     oracle: Oracle
     learns_from_held_out: bool
     """whether half of the held-out items decide picks, and measure nothing"""
@@ -48,18 +51,22 @@ class RunParts:
         Raises:
             UnknownName: there is no such part.
             ConfigError: a field of a part does not exist; or the part cannot work with such labels.
+            PoolError: a quota of parts is asked for, and the pool has none.
         """
         narrower = config.narrow.build("narrow", NARROWERS)
         selector = config.select.build("select", SELECTORS)
         start = config.start.build("start", SELECTORS)
         if config.probabilities is not None:
             check_strategy(config.start.name, start)
+        rows = RowsOffered.of_run(config.parts)
+        rows.pool_of(pool)
         trainer = config.update.trainer.build("update.trainer", TRAINERS)
         return cls(
             narrower=narrower,
             selector=selector,
             start=start,
             trainer=trainer,
+            rows=rows,
             likelihood=likelihood_for(config, trainer, selector, narrower, pool, start=start),
             oracle=config.oracle.build("oracle", ORACLES).bind(pool, config.seed),
             learns_from_held_out=learns_from_held_out(selector, narrower),

@@ -19,15 +19,23 @@ from raysal.scoring.inputs import ProductReader
 
 
 def row_values(
-    partition: Partition, inputs: AnyInputs, rows: NDArray[np.int64], value: Callable[[Predicted], torch.Tensor]
+    partition: Partition,
+    inputs: AnyInputs,
+    rows: NDArray[np.int64],
+    value: Callable[[Predicted], torch.Tensor],
+    *,
+    of_parts: bool = True,
 ) -> NDArray[Any]:
     """A number computed from what is predicted of each row. One product of the rows with what `value` needs.
+
+    Where rows are owners whose scores are those of their parts (`Owners.scores`), it is computed of the parts.
 
     Args:
         partition: the rows' partition.
         inputs: what `value` needs of the head; or that probabilities are given, from which no product is taken.
         rows: int64 [n], ascending positions.
         value: of n items, [n] of any dtype: a score of `SCORES`, say; or several numbers of each, [n, v].
+        of_parts: whether an owner's number may be made of those of its parts; not where it is no amount, as a class.
 
     Returns:
         [n] or [n, v] of that dtype.
@@ -37,6 +45,11 @@ def row_values(
     """
     if isinstance(inputs, GivenInputs):
         return _of_given(partition, inputs, rows, value)
+    owners = partition.owners
+    if of_parts and owners is not None and owners.scores is not None:
+        of_rows, begins = owners.rows_of(rows)
+        numbers = row_values(partition.parts(), inputs, of_rows, value)
+        return owners.scores(numbers.astype(np.float64), begins).astype(numbers.dtype)
     reader = ProductReader(partition, inputs)
     matrix, size = reader.matrix(partition), reader.block_rows
     # With few columns, reading is most of the work, and torch's own threads are as fast.

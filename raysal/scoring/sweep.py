@@ -27,11 +27,11 @@ from raysal.fleet import Fleet, Partition
 from raysal.fleet.partition import Block
 from raysal.models.evidence import Evidence
 from raysal.models.head import Head
-from raysal.models.likelihood import Likelihood
 from raysal.numerics import BLOCK_ROWS, block_rows_for, in_threads, one_thread, slices
 from raysal.rng import derive
 from raysal.scoring.inputs import ProductReader, ScoreInputs, score_inputs
 from raysal.scoring.registry import SCORES
+from raysal.scoring.row_values import row_values
 from raysal.scoring.similarity import Similarity
 from raysal.scoring.top_k import BestItems, RunningBest, best_of_parts, lowest_hashes
 
@@ -237,6 +237,7 @@ def sweep_partition(
 
     if runs:  # else there would be a block to fill with nothing
         in_threads(sweep_runs, min(torch.get_num_threads(), len(runs)) if partition.device.type == "cpu" else 1)
+    scored.add_of_parts(partition, part)
     return Sweep(
         rows=int(partition.available.sum()) if part == 0 else 0,
         searches=nearby.result(),
@@ -276,6 +277,8 @@ class _ScoredColumns:
         classes, numbers = (0, 0) if reader is None else (reader.classes, reader.numbers)
         self._reader, self._ids, self._closed, device = reader, partition.ids, closed, partition.device
         self._names = request.scores if reader is not None else ()
+        self._of_parts = partition.owners is not None and partition.owners.scores is not None
+        """whether scores of rows are those of their parts, which are not in the blocks"""
         self._best = {name: RunningBest(1, request.top, device, ties=request.ties) for name in self._names}
         self._counts = torch.zeros(classes, dtype=torch.long, device=device)
         self._histograms = {name: torch.zeros(BINS, dtype=torch.long, device=device) for name in self._names}
@@ -306,12 +309,28 @@ class _ScoredColumns:
         # Whole blocks until the last moment: elementwise kernels, too, treat the tail of an array apart.
         with one_thread():
             predicted = reader.predicted(read)
-            scores = {name: SCORES[name](predicted)[:n] for name in self._names}
+            names = () if self._of_parts else self._names
+            scores = {name: SCORES[name](predicted)[:n] for name in names}
             probabilities = predicted.probabilities
-        counts = predicted_counts(reader.inputs.likelihood, probabilities[:, :n], out)
-        binned = {name: (values * BINS).long().clamp_(0, BINS - 1) for name, values in scores.items()}
+        top = reader.inputs.likelihood.predicted(probabilities[:, :n])
+        counts = (top if out is None else top & ~out).sum(1)
         with self._lock:
             self._counts += counts
+        self._add(scores, rows, out)
+
+    def add_of_parts(self, partition: Partition, part: int) -> None:
+        """Take the scores of the parts of all rows, in the first `part` of a pass."""
+        if self._reader is None or not self._of_parts or part:
+            return
+        everything = np.arange(len(partition))
+        for name in self._names:
+            values = torch.from_numpy(row_values(partition, self._reader.inputs, everything, SCORES[name]))
+            self._add({name: values.to(partition.device)}, slice(0, len(partition)), self._closed)
+
+    def _add(self, scores: dict[str, torch.Tensor], rows: slice, out: torch.Tensor | None) -> None:
+        """Take scores [n] of some rows, of which those marked `out` do not count."""
+        binned = {name: (values * BINS).long().clamp_(0, BINS - 1) for name, values in scores.items()}
+        with self._lock:
             for name, values in scores.items():
                 bins = binned[name]
                 self._histograms[name] += torch.bincount(bins if out is None else bins[~out], minlength=BINS)
@@ -376,18 +395,3 @@ class _SearchedColumns:
             Neighbours(of_each=each.result(), nearest=next(iter(nearest.result()), NO_ITEMS))
             for _, each, nearest in self._lanes
         )
-
-
-def predicted_counts(likelihood: Likelihood, probabilities: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
-    """How many items are predicted to have each output (`Likelihood.predicted`).
-
-    Args:
-        likelihood: what the outputs are.
-        probabilities: float32 [C, n].
-        out: bool [n], items that do not count; None for none.
-
-    Returns:
-        int64 [C].
-    """
-    top = likelihood.predicted(probabilities)
-    return (top if out is None else top & ~out).sum(1)

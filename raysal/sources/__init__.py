@@ -58,7 +58,8 @@ def detect_source(path: str | Path, **options: Any) -> Source:
         return Choice(name=str(path), **given).build("source", SOURCES)
     with as_source_errors():
         place = path_or_url(path)
-    return Choice(name="fits" if "hdu" in given else _kind(place), path=place, **given).build("source", SOURCES)
+    kind = "fits" if "hdu" in given else "boxes" if "boxes" in given else _kind(place)
+    return Choice(name=kind, path=place, **given).build("source", SOURCES)
 
 
 def check_apart(source: str | Path, out: str | Path) -> None:

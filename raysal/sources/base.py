@@ -47,6 +47,12 @@ AS_BEGUN = "as_begun"
 """Key in the metadata of a field that decides what is listed: its value in the pools that do not record it. A begun
 pool goes on with the value that it was begun with, unless the caller chooses another one."""
 
+UNLESS_DEFAULT = "unless default"
+"""The value of the key `record` in the metadata of a field that a pool records where it does not have its default, as
+older pools did not know of it."""
+LATER = {AS_BEGUN: None, "record": UNLESS_DEFAULT}
+"""The metadata of such a field of a source, whose default is None."""
+
 
 class Source(Protocol):
     """Where items come from."""

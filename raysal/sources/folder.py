@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import ClassVar, Literal
 
 from raysal.buckets import Bucket, is_url
 from raysal.errors import BucketError, ConfigError, SourceError
-from raysal.sources.base import AS_BEGUN
+from raysal.sources.base import AS_BEGUN, LATER
 from raysal.sources.files import Files, as_file
 from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
+from raysal.sources.listing import bad_item, digest, units_of, wanted_positions, whole_owners
 from raysal.sources.places import PathOrUrl, as_source_errors
 from raysal.sources.reading_ahead import read_ahead
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
@@ -37,6 +38,10 @@ class Folder:
     """Suffixes of files that look like items, if they are passed over."""
     _PICTURES: ClassVar[bool] = True
     """Whether files of unknown suffixes are looked into, and count as items if they are pictures."""
+
+    owner: Literal["folder"] | None = field(default=None, metadata=LATER)
+    """What images are parts of: `folder`, for frames that lie in a folder for each video. The owner's key is the path
+    of the folder; an image at the top is no part. No frame may lie beside a folder of frames."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
@@ -76,7 +81,8 @@ class Folder:
 
     def fingerprint(self) -> str:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
-        return digest((file.name, file.bytes) for file in self.files())
+        sizes = ((file.name, file.bytes) for file in self.files())
+        return digest(sizes if self.owner is None else chain([{"owner": self.owner}], sizes))
 
     def stamp(self) -> Stamp:
         """Names, sizes and times of all images. It costs one `stat` per file."""
@@ -103,7 +109,15 @@ class Folder:
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         """List some of the images; see `OfFiles`."""
-        return units_of(names, chunk_rows)
+        if self.owner is None:
+            yield from units_of(names, chunk_rows)
+            return
+        rows = ((key, key.rpartition("/")[0] or None, None) for key in names)
+        first_id = 0
+        for index, some in enumerate(whole_owners(rows, chunk_rows, self.path)):
+            keys, owners, _ = zip(*some, strict=True)
+            yield Unit(index=index, first_id=first_id, keys=keys, owners=owners)
+            first_id += len(some)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """Each item is a file of its own; see `OfFiles`."""
@@ -122,7 +136,7 @@ class Folder:
             SourceError: as for `keys`, or there is no image.
         """
         empty = True
-        for unit in units_of(self.keys(), chunk_rows):
+        for unit in self.units_in(self.keys(), chunk_rows):
             empty = False
             yield unit
         if empty:

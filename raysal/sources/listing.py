@@ -26,6 +26,40 @@ def units_of(keys: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
         first_id, index = first_id + len(chunk), index + 1
 
 
+Row = tuple[str, str | None, Any]
+"""Key of an item, key of its owner, and where it is found."""
+
+
+def whole_owners(rows: Iterable[Row], chunk_rows: int, where: object) -> Iterator[list[Row]]:
+    """Cut a listing into chunks that cut no owner, each as long as can be.
+
+    Args:
+        rows: of the listing, with the parts of an owner one after the other.
+        chunk_rows: items in one chunk, at most.
+        where: the source, for the error.
+
+    Yields:
+        The rows of a chunk. Memory for one.
+
+    Raises:
+        SourceError: an owner has more parts than a chunk may have items.
+    """
+    held: list[Row] = []
+    begin = 0  # of the last owner
+    for row in rows:
+        if held and (row[1] is None or row[1] != held[-1][1]):
+            begin = len(held)
+        held.append(row)
+        if len(held) > chunk_rows:
+            if begin == 0:
+                problem = f"the owner {row[1]!r} has more than the {chunk_rows} parts that a chunk may hold"
+                raise SourceError(where, problem, f"pass --chunk-rows {2 * chunk_rows}, or more")
+            yield held[:begin]
+            held, begin = held[begin:], 0
+    if held:
+        yield held
+
+
 def wanted_positions(unit: Unit, only: Collection[int] | None) -> Iterator[int]:
     """Positions within a unit of the items that `read` must give, in order."""
     return (position for position in range(len(unit.keys)) if only is None or unit.first_id + position in only)

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.arrays import is_missing
+from raysal.arrow import ColumnKind
 from raysal.real_numbers import as_array, as_numbers
+from raysal.types import Modality
 
 
 def as_vector(value: Any) -> NDArray[np.floating[Any]]:
@@ -103,3 +105,31 @@ def _file(path: Any, folder: Path | None) -> bytes:
     except (OSError, ValueError) as error:  # a path may hold a null character
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"its bytes are not in the table, and {str(path)!r} cannot be read ({reason})") from None
+
+
+def guessed_payload(kinds: dict[str, ColumnKind]) -> tuple[Modality, str] | None:
+    """The modality and the column of the payloads, where nobody named one.
+
+    Args:
+        kinds: how each column is read, by name.
+
+    Returns:
+        Both; None where it is not plain.
+    """
+    floats = [name for name, kind in kinds.items() if kind.is_float_vector]
+    if "vector" in kinds and kinds["vector"].is_vector:
+        return "vector", "vector"
+    if len(floats) == 1:
+        return "vector", floats[0]
+    if floats:
+        return None
+    for images in (
+        [name for name, kind in kinds.items() if kind.is_encoded_image],
+        [name for name, kind in kinds.items() if kind.is_image],
+    ):
+        if images:
+            return ("image", images[0]) if len(images) == 1 else None
+    if "text" in kinds and kinds["text"].is_text:
+        return "text", "text"
+    whole = [name for name, kind in kinds.items() if kind.is_vector]
+    return ("vector", whole[0]) if len(whole) == 1 else None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SOURCES: Registry[type[Source]] = Registry(
     {
         "array": "raysal.sources.array:Array",
+        "boxes": "raysal.sources.boxes:Boxes",
         "cutouts": "raysal.sources.cutouts:Cutouts",
         "digits": "raysal.sources.digits:Digits",
         "fashion_mnist": "raysal.sources.fashion_mnist:FashionMnist",

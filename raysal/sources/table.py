@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ import pyarrow as pa
 from raysal.arrow import HOLDS, ColumnKind, Unnamed
 from raysal.arrow_values import Texts, owned
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.sources.base import AS_BEGUN
+from raysal.sources.base import AS_BEGUN, LATER
 from raysal.sources.columns import BATCH_ROWS, ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import (
+    Row,
     bad_item,
     check_carry,
     check_columns,
     digest,
     hive_values,
     look_at,
+    text_key,
+    whole_owners,
 )
-from raysal.sources.payloads import as_vector, image_in, vector_length
+from raysal.sources.payloads import as_vector, guessed_payload, image_in, vector_length
 from raysal.sources.places import PathOrUrl
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
@@ -71,6 +75,9 @@ class Table:
     """Columns to keep in the pool."""
     recursive: bool = field(default=True, metadata={AS_BEGUN: False})
     """Whether directories inside a directory are read too."""
+    owner: str | None = field(default=None, metadata=LATER)
+    """The column of the keys of what each row is a part of; a row where it is null is no part. The rows of an owner
+    follow each other."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -138,14 +145,11 @@ class Table:
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
                     )  # fmt: skip
                 return modality, column
-        if guess := _guess({name: file.kind(name) for name in unlike if name != self._key}):
+        if guess := guessed_payload({name: file.kind(name) for name in unlike if name != self._key}):
             return guess
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise SourceError(
-            file.path,
-            f"cannot tell which column holds the items; its columns: {columns}",
-            "choose one with --vector-column, --image-column or --text-column",
-        )
+        problem = f"cannot tell which column holds the items; its columns: {columns}"
+        raise SourceError(file.path, problem, "choose one with --vector-column, --image-column or --text-column")
 
     def _open(self, name: str) -> ArrowFile:
         """Open one file, and check that it has the columns that this source reads."""
@@ -155,6 +159,7 @@ class Table:
     def _checked(self, name: str, file: ArrowFile) -> ArrowFile:
         modality, column = self._payload
         flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
+        flags += [] if self.owner is None else [(self.owner, "--owner")]
         check_columns(file.path, [*flags, (column, f"--{modality}-column")], file.schema.names)
         of_folders = [column for column in self._of_path(name) if column not in file.schema.names]
         check_columns(file.path, [(carry, "--carry") for carry in self.carry], [*file.schema.names, *of_folders])
@@ -183,7 +188,8 @@ class Table:
 
     def fingerprint(self) -> str:
         """Hex sha256 over the files' names and sizes, and the names of the columns that are read."""
-        columns = [self.key_column, self._payload, self.carry]
+        columns: list[Any] = [self.key_column, self._payload, self.carry]
+        columns += [] if self.owner is None else [{"owner": self.owner}]
         return digest([*columns, *((name, self._listing.look_at(name).bytes) for name in self._files)])
 
     def stamp(self) -> Stamp:
@@ -218,7 +224,7 @@ class Table:
         return self.units_in(self._files, chunk_rows)
 
     def units_in(self, names: Iterable[str], chunk_rows: int) -> Iterator[Unit]:
-        """List the items of some tables; see `OfFiles`. It reads only the column of keys.
+        """List the items of some tables; see `OfFiles`. It reads only the columns of keys.
 
         Args:
             names: of files.
@@ -228,8 +234,12 @@ class Table:
             The chunks in order. A locator is a tuple of `Segment`.
 
         Raises:
-            SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row.
+            SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row. Or an
+                owner has more than `chunk_rows` parts.
         """
+        if self.owner is not None:
+            yield from self._units_of_owners(names, self.owner, chunk_rows)
+            return
         keys: list[pa.Array] = []
         segments: list[Segment] = []
         first_id = index = held = 0
@@ -247,6 +257,34 @@ class Table:
                     first_id, index, held, keys, segments = first_id + held, index + 1, 0, [], []
         if held:
             yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
+
+    def _units_of_owners(self, names: Iterable[str], column: str, chunk_rows: int) -> Iterator[Unit]:
+        """As `units_in`, where rows are parts."""
+        first_id = 0
+        for index, rows in enumerate(whole_owners(self._parts(names, column), chunk_rows, self.path)):
+            segments: list[Segment] = []
+            for _, _, (name, part, row) in rows:
+                if segments and segments[-1][:2] == (name, part):
+                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
+                else:
+                    segments.append((name, part, row, 1))
+            keys, owners, _ = zip(*rows, strict=True)
+            yield Unit(index=index, first_id=first_id, keys=keys, locator=tuple(segments), owners=owners)
+            first_id += len(rows)
+
+    def _parts(self, names: Iterable[str], column: str) -> Iterator[Row]:
+        """Key, owner, and file, part and row within the part, of every row."""
+        for name in names:
+            file = self._open(name)
+            kind = file.kind(column)
+            batches = (batch.column(column) for _, batches in file.parts([column]) for batch in batches)
+            owners = chain.from_iterable(values_in(kind, some) for some in batches)
+            row_of_file = 0
+            for _, part, row, keys in self._keys([name]):
+                for at, (key, owner) in enumerate(zip(keys.to_pylist(), islice(owners, len(keys)), strict=True)):
+                    text = None if owner is None else text_key(owner, file.path, f"row {row_of_file + at}, {column!r}")
+                    yield key, text, (name, part, row + at)
+                row_of_file += len(keys)
 
     def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
         """File, part, first row within the part, and keys of some items after the others."""
@@ -359,24 +397,3 @@ _LAST = "_last"
 """Where a `Table` keeps the file that it read last. It is no part of what it is, and stays out of its pickle."""
 _A = {"vector": "a vector", "image": "an image", "text": "a text"}
 """{modality: what a column of it is called}."""
-
-
-def _guess(kinds: dict[str, ColumnKind]) -> tuple[Modality, str] | None:
-    """The modality and the column of the payloads, where nobody named one; None where it is not plain."""
-    floats = [name for name, kind in kinds.items() if kind.is_float_vector]
-    if "vector" in kinds and kinds["vector"].is_vector:
-        return "vector", "vector"
-    if len(floats) == 1:
-        return "vector", floats[0]
-    if floats:
-        return None
-    for images in (
-        [name for name, kind in kinds.items() if kind.is_encoded_image],
-        [name for name, kind in kinds.items() if kind.is_image],
-    ):
-        if images:
-            return ("image", images[0]) if len(images) == 1 else None
-    if "text" in kinds and kinds["text"].is_text:
-        return "text", "text"
-    whole = [name for name, kind in kinds.items() if kind.is_vector]
-    return ("vector", whole[0]) if len(whole) == 1 else None

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from raysal.errors import SourceError
+from raysal.errors import ConfigError, SourceError
+from raysal.sources.base import AS_BEGUN, LATER
 from raysal.sources.files import Files
 from raysal.sources.json_values import json_values
 from raysal.sources.kinds import JSON_LINES, OTHER_TEXTS, SEPARATORS, TEXT_LISTS, TEXTS, suffix_of
 from raysal.sources.listing import (
+    Row,
     bad_item,
     check_carry,
     check_columns,
     digest,
     text_key,
     wanted_positions,
+    whole_owners,
 )
 from raysal.sources.places import PathOrUrl, place_of
 from raysal.store import sha256_of
@@ -29,6 +33,10 @@ from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 _LONGEST_CSV_FIELD = 1 << 30
 """The longest text in a CSV file, in characters. (The csv module's own limit is 131,072.)"""
+
+
+_Row = tuple[str, str, str | None, tuple[str | None, ...]]
+"""File, key, text and carried values of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +61,19 @@ class Text:
     recursive: bool = True
     """Whether directories inside a directory are read too."""
 
+    window: int | None = field(default=None, metadata=LATER)
+    """Words of a window. With it, an item is a window of a text, and the text is its owner: `KEY#0`, `KEY#1` ... are
+    parts of `KEY`. Words are what white space separates; the text between them stays as it is."""
+    overlap: int = field(default=0, metadata=LATER | {AS_BEGUN: 0})
+    """Words that a window shares with the one before it."""
+
     def __post_init__(self) -> None:
         check_carry(self.carry)
+        if self.window is not None and self.window < 1:
+            raise ConfigError("source.window", f"{self.window} words", "use at least 1")
+        if not 0 <= self.overlap < (self.window or 1):
+            problem = f"{self.overlap} words, with windows of {self.window or 0}"
+            raise ConfigError("source.overlap", problem, "use less than a window")
 
     @property
     def modality(self) -> Literal["text"]:
@@ -68,14 +87,15 @@ class Text:
             The digest. It costs one reading of the files; in a bucket the versions stand for the contents.
         """
         files = self._files
+        windows = [] if self.window is None else [{"window": self.window, "overlap": self.overlap}]
+        read: list[object] = [self.key_column, self.text_column, self.carry, *windows]
         if files.bucket is not None:
             looks = ((file.name, file.bytes, file.etag or file.changed_ns) for file in files.look())
-            facts = (look[1:] if files.place.file else look for look in looks)
-            return digest([self.key_column, self.text_column, self.carry, *facts])
+            return digest([*read, *(look[1:] if files.place.file else look for look in looks)])
         contents: Iterable[object] = ((name, sha256_of(files.path_of(name))) for name in self._names())
         if files.place.file:
             contents = [sha256_of(files.path_of(files.place.file))]  # the name of a single file does not count
-        return digest([self.key_column, self.text_column, self.carry, *contents])
+        return digest([*read, *contents])
 
     def passed_over(self) -> PassedOver:
         """The files of the directory that hold no texts; see `PassesOver`."""
@@ -116,6 +136,13 @@ class Text:
         """
         rows = ((name, *row) for name in names for row in self._rows_in(name))
         first_id = index = 0
+        if self.window is not None:
+            parts = (part for row in rows for part in windows_of(row, self.window, self.overlap))
+            for index, some in enumerate(whole_owners(parts, chunk_rows, self.path)):
+                keys, owners, places = zip(*some, strict=True)
+                yield Unit(index=index, first_id=first_id, keys=keys, locator=places, owners=owners)
+                first_id += len(some)
+            return
         while chunk := list(islice(rows, chunk_rows)):
             yield Unit(
                 index=index,
@@ -183,6 +210,28 @@ class Text:
             ) from None
         except OSError as error:
             raise SourceError(path, f"cannot be read ({error.strerror})") from None
+
+
+def windows_of(row: _Row, window: int, overlap: int) -> Iterator[Row]:
+    """Cut a text into windows.
+
+    Args:
+        row: file, key, text (None where there is none) and carried values.
+        window: words of one.
+        overlap: words that one shares with the one before, fewer than `window`.
+
+    Yields:
+        Key and owner of each window; and the file, what is written there, and the carried values. At least one: a text
+        of fewer words is one window.
+    """
+    name, key, text, carried = row
+    words = [] if text is None else list(re.finditer(r"\S+", text))
+    step = window - overlap
+    starts = range(0, max(len(words) - overlap, 1), step)
+    for number, start in enumerate(starts):
+        some = words[start : start + window]
+        part = text if len(starts) == 1 or text is None else text[some[0].start() : some[-1].end()]
+        yield f"{key}#{number}", key, (name, part, carried)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -29,6 +29,11 @@ SURFACE = {
         "--image-column",
         "--text-column",
         "--hdu",
+        "--owner",
+        "--boxes",
+        "--box-form",
+        "--window",
+        "--overlap",
         "--carry",
         "--data",
         "--size",
@@ -208,7 +213,7 @@ SURFACE = {
     "run": ["config", "--out*", "--backend", "--partitions", "--dry-run", "--rebind"],
     "select": [
         "pool",
-        "-k*",
+        "-k",
         "--strategy",
         "--option",
         "--labels",
@@ -221,6 +226,14 @@ SURFACE = {
         "--seed",
         "--rebind",
         "--target",
+        "--by",
+        "--labels-of",
+        "--aggregate-features",
+        "--aggregate-scores",
+        "--part-score",
+        "--per-owner",
+        "--budget",
+        "--cost",
         "--out/-o",
         "--force",
     ],
@@ -284,12 +297,13 @@ def test_names_in_the_help_are_all_there_are() -> None:
     from raysal.models.predictive import Predictive
     from raysal.narrowing import NARROWERS
     from raysal.scoring import SCORES
+    from raysal.scoring.aggregators.registry import AGGREGATORS
     from raysal.scoring.novelty.registry import NOVELTIES
     from raysal.strategies import SELECTORS
     from raysal.types import Check, Metric
 
     listed = {
-        "select": (*SELECTORS, *SELECTORS.short, *NARROWERS),
+        "select": (*SELECTORS, *SELECTORS.short, *NARROWERS, *AGGREGATORS),
         "embed": ENCODERS,
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),

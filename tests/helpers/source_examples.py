@@ -104,6 +104,16 @@ def fashion_mnist(path: Path) -> Source:
     return SOURCES["fashion_mnist"](split="test")
 
 
+def boxes(path: Path) -> Source:
+    picture = io.BytesIO()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(picture, "PNG")
+    rows = [[[0, 0, 3, 3]], [[1, 1, 4, 4]], [], None, [[2, 2, 9, 9]], [[0, 0, 1, 1]], [[0, 0, 2, 2]], [[3, 3, 5, 5]]]
+    kind = pa.list_(pa.list_(pa.float64()))
+    table = {"key": [f"r{row}" for row in range(8)], "image": [picture.getvalue()] * 8, "boxes": pa.array(rows, kind)}
+    pq.write_table(pa.table({**table, "label": list("abcdefgh")}), path / "a.parquet", row_group_size=3)
+    return SOURCES["boxes"](path=path, boxes="boxes", carry=("label",))
+
+
 def hf(path: Path) -> Source:
     rows = {"text": [f"text {i}" for i in range(10)], "label": [i % 2 for i in range(10)]}
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
@@ -126,6 +136,7 @@ def webdataset(path: Path) -> Source:
 
 EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "array": array,
+    "boxes": boxes,
     "cutouts": cutouts,
     "digits": lambda path: SOURCES["digits"](),
     "fashion_mnist": fashion_mnist,

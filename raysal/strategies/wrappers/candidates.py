@@ -235,7 +235,7 @@ def predict_classes(partition: Partition, inputs: AnyInputs, classes: int) -> ND
     """Predict the class of every candidate, and save them; returns how many candidates each class has, [C]."""
     rows = partition.candidates()
     predicted = np.full(len(partition), -1, np.int32)
-    predicted[rows] = row_values(partition, inputs, rows, predicted_class)
+    predicted[rows] = row_values(partition, inputs, rows, predicted_class, of_parts=False)
     save_candidates(partition, predicted)
     return np.bincount(predicted[rows], minlength=classes)
 

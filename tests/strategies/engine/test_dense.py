@@ -20,13 +20,13 @@ EVERY = ("bait", "falcun", "lcmd", "power_bald", "power_margin", "top_score")
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_vector_that_is_not_finite_is_named(name, rows, fleet, candidates, monkeypatch):
-    whole = Partition._fill
+    whole = Partition.fill
 
     def spoilt(self, out, wanted):
         whole(self, out, wanted)
         out[np.flatnonzero(self.ids[wanted] == 77)] = np.nan
 
-    monkeypatch.setattr(Partition, "_fill", spoilt)
+    monkeypatch.setattr(Partition, "fill", spoilt)
     with pytest.raises(PoolError, match="item 77: its vector is not finite"):
         select(fleet, SELECTORS[name](), task(rows), 3)
 

@@ -89,13 +89,13 @@ def test_heads_that_leave_nothing_to_choose_by(name, kind, rows, fleet, candidat
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
 def test_a_vector_that_is_not_finite_is_named(name, link, fleet, candidates, monkeypatch):
-    whole = Partition._fill
+    whole = Partition.fill
 
     def spoilt(self, out, wanted):
         whole(self, out, wanted)
         out[np.flatnonzero(self.ids[wanted] == 77)] = np.nan
 
-    monkeypatch.setattr(Partition, "_fill", spoilt)
+    monkeypatch.setattr(Partition, "fill", spoilt)
     if (name, link) != ("ldm", "identity"):
         with pytest.raises(PoolError, match="item 77: its vector is not finite"):
             select(fleet, SELECTORS[name](), task(number_head() if link == "identity" else head_of(link=link)), 3)

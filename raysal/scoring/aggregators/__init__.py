@@ -1,0 +1,1 @@
+"""Aggregators: from the scores of the parts of an owner to its own."""

@@ -1,0 +1,126 @@
+"""A source of parts becomes a pool of parts: no chunk cuts an owner, and an owner keeps its id for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import raysal
+from raysal.errors import PoolError, SourceError
+from raysal.pool import Pool, open_pool
+from raysal.pool.compacting import compact
+from raysal.pool.owners import OwnersOf, has_parts, owner_ids
+from raysal.pool.removing import remove_items
+from raysal.sources.keys import check_keys
+from raysal.sources.table import Table
+
+OWNERS = ["a", "a", None, "b", "b", "b", "c", None, None, "d", "d", "e"]
+
+
+def write(path: Path, owners: Sequence[str | None], start: int = 0) -> None:
+    rng = np.random.default_rng(start)
+    vectors = rng.normal(size=(len(owners), 4)).astype(np.float32)
+    vectors[0] = np.nan if start == 0 else vectors[0]  # the first part of `a` is quarantined
+    table = pa.table(
+        {
+            "key": [f"k{start + row}" for row in range(len(owners))],
+            "page": pa.array(owners, pa.string()),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 4),
+        }
+    )
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path, row_group_size=5)
+
+
+def embed(place: Path, chunk_rows: int = 4) -> Pool:
+    source = Table(path=place / "items", owner="page")
+    return raysal.embed(source, out=place / "pool", chunk_rows=chunk_rows, max_quarantine=0.5)
+
+
+def owners_by_key(pool: Pool) -> dict[str, tuple[int, str | None]]:
+    """Owner's id, which is the item's own where it is no part, and key."""
+    found = {}
+    for chunk in pool.chunks:
+        items = chunk.items(["key", "owner_key"])
+        pairs = zip(owner_ids(chunk).tolist(), items["owner_key"].to_pylist(), strict=True)
+        found |= dict(zip(items["key"].to_pylist(), pairs, strict=True))
+    return found
+
+
+def wanted(owners: Sequence[str | None]) -> dict[str, tuple[int, str | None]]:
+    return {
+        f"k{row}": (row if owner is None else owners.index(owner), owner) for row, owner in enumerate(owners) if row
+    }
+
+
+@pytest.mark.parametrize("chunk_rows", [3, 4, 7, 100])
+def test_owners_are_kept_and_no_chunk_cuts_one(chunk_rows, tmp_path):
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    pool = embed(tmp_path, chunk_rows)
+    assert has_parts(pool)
+    assert owners_by_key(pool) == wanted(OWNERS)
+    assert max(chunk.rows for chunk in pool.chunks) <= chunk_rows
+    seen = [set(owner_ids(chunk).tolist()) for chunk in pool.chunks]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    assert OwnersOf(pool).ids_of(["a", "d", "k2", "k8"]) == {"a": 0, "k2": 2, "k8": 8, "d": 9}
+    pool.verify()
+
+
+def test_an_owner_whose_parts_lie_apart_is_refused(tmp_path):
+    write(tmp_path / "items" / "one.parquet", ["a", "b", "a"])
+    with pytest.raises(SourceError, match="'a' is named at several places"):
+        embed(tmp_path)
+
+
+def test_an_owner_with_the_key_of_another_item_is_refused(tmp_path):
+    write(tmp_path / "items" / "one.parquet", ["a", "a", None, "k2", "k2"])
+    with pytest.raises(SourceError, match="'k2' is named at several places"):
+        embed(tmp_path)
+
+
+def test_an_owner_that_no_chunk_can_hold_is_refused_by_name(tmp_path):
+    write(tmp_path / "items" / "one.parquet", ["a", *["b"] * 5])
+    with pytest.raises(SourceError, match="'b' has more than the 4 parts"):
+        embed(tmp_path)
+
+
+def test_a_pool_grows_by_whole_owners_and_refuses_new_parts_of_others(tmp_path):
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    embed(tmp_path)
+    write(tmp_path / "items" / "two.parquet", ["f", "f", None, "g"], start=100)
+    grown = embed(tmp_path)
+    assert OwnersOf(grown).ids_of(["a", "f", "k102", "g"]) == {"a": 0, "f": 12, "k102": 14, "g": 15}
+    before = owners_by_key(grown)
+    write(tmp_path / "items" / "three.parquet", ["h", "d"], start=200)
+    with pytest.raises(PoolError, match="owner 'd', and the source has new or changed parts"):
+        embed(tmp_path)
+    assert owners_by_key(open_pool(tmp_path / "pool")) == before
+
+
+def test_an_owner_keeps_its_id_when_parts_are_removed_and_the_pool_is_compacted(tmp_path):
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    path = embed(tmp_path).path
+    remove_items(path, ["k3", "k9", "k2"])
+    left = {key: owner for key, owner in wanted(OWNERS).items() if key not in ("k3", "k9", "k2")}
+    assert owners_by_key(open_pool(path)) == left
+    compact(path)
+    pool = open_pool(path)
+    assert owners_by_key(pool) == left
+    assert has_parts(pool)
+    assert OwnersOf(pool).ids_of(["b", "d"]) == {"b": 3, "d": 9}
+    assert OwnersOf(pool).keys_of(np.array([3, 9, 2])) == {3: "b", 9: "d"}
+    found = raysal.select(pool, k=6, strategy="random", parts={"by": "owner"}, partitions=3)
+    assert set(found["key"].to_pylist()) <= {"a", "b", "c", "d", "e", "k7", "k8"}
+
+
+def test_the_column_of_owners_is_recorded_and_goes_on_with_the_pool(tmp_path):
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    pool = embed(tmp_path)
+    again = raysal.embed(tmp_path / "items", out=tmp_path / "pool", chunk_rows=4, max_quarantine=0.5)
+    assert again.fingerprint == pool.fingerprint
+    assert check_keys(Table(path=tmp_path / "items", owner="page"), 4)[0] == len(OWNERS)
