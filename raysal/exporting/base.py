@@ -117,7 +117,7 @@ def index_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def media_of(item: Item, place: str | None = None) -> Media:
-    """The media of an item as a file: bytes as they are, pixels and cuts as PNG, other numbers as .npy, a text as UTF-8.
+    """The media of an item as a file: bytes as they are, pixels and cuts as PNG, numbers as .npy, a text as UTF-8.
 
     Args:
         item: as the source gives it.
