@@ -7,7 +7,6 @@ looked for. So a larger budget continues the batch of a smaller one, where picks
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +34,6 @@ class Budget:
     column: str | None
     """of what an item costs, and an owner the sum over its parts; None where an item costs 1, so that an owner costs
     the number of its parts"""
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError where the cost is no number above 0."""
-        if isinstance(self.cost, bool) or not isinstance(self.cost, Real) or not 0 < self.cost < np.inf:
-            raise ConfigError("budget", f"{self.cost!r}", "use a number above 0")
 
     def most_items(self, fleet: Fleet) -> int:
         """The most available items that it pays for: the cheapest. One round trip; 8 bytes an item that it pays for.
