@@ -77,6 +77,6 @@ def as_number_above_0(name: str, value: object) -> float:
     Raises:
         ConfigError: it is no such number.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
         raise ConfigError(name, _short(value), "use a number above 0")
     return float(value)
