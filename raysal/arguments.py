@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
+from math import inf
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from reprlib import repr as _short
@@ -78,3 +79,21 @@ def as_whole_number(name: str, value: object, least: int) -> int:
     if value < least:
         raise ConfigError(name, f"{value} is too small", f"use {least} or more")
     return int(value)
+
+
+def as_number_above_0(name: str, value: object) -> float:
+    """Check that an argument is a finite number above 0.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the argument. A boolean is not a number.
+
+    Returns:
+        The number, as a plain float.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
+        raise ConfigError(name, _short(value), "use a number above 0")
+    return float(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysal.arguments import Backend, Part, as_place, as_whole_number
+from raysal.arguments import Backend, Part, as_number_above_0, as_place, as_whole_number
 from raysal.arrow_values import array_of
 from raysal.config import FleetConfig, IndexConfig, PartsConfig, as_section, choice
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
@@ -115,7 +115,7 @@ def select(
         raise ConfigError("k, budget", problem, "say how many items, or what they may cost")
     if cost is not None and budget is None:
         raise ConfigError("cost", "there is no budget", "give a budget in place of k")
-    paying = None if budget is None else Budget(cost=budget, column=cost)
+    paying = None if budget is None else Budget(cost=as_number_above_0("budget", budget), column=cost)
     wanted = 1 if k is None else as_whole_number("k", k, 1)
     seed = as_whole_number("seed", seed, 0)
     offered = RowsOffered.of(as_section(PartsConfig, {} if parts is None else parts, "parts"))

@@ -113,7 +113,7 @@ def test_a_verb_stays_a_function_whatever_is_imported() -> None:
 def test_the_arguments_of_select() -> None:
     assert list(inspect.signature(raysal.select).parameters) == [
         "pool", "k", "strategy", "labels", "narrow", "partitions", "backend", "seed", "rebind", "probabilities",
-        "target", "only_new",
+        "target", "only_new", "parts", "budget", "cost",
     ]  # fmt: skip
 
 

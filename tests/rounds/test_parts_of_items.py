@@ -288,6 +288,9 @@ def sum_of_prices(pool: Pool, owner: str) -> float:
 def test_a_budget_for_nothing_says_what_the_first_pick_costs(pools):
     with pytest.raises(ConfigError, match="cheapest item costs"):
         raysal.select(pools[100], budget=0.5, strategy="random", parts={"by": "owner"})
+    for wrong in (0, -1, float("nan"), float("inf"), "five", True):
+        with pytest.raises(ConfigError, match="use a number above 0"):
+            raysal.select(pools[100], budget=wrong, strategy="random")
     with pytest.raises(ConfigError, match="neither is given"):
         raysal.select(pools[100], strategy="random")
     with pytest.raises(ConfigError, match="string"):
