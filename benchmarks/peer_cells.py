@@ -99,8 +99,8 @@ class Inputs:
 def raysal_select(inputs: Inputs) -> Query:
     """From a closed pool to a batch: opening it, the head's pass over it, and the selection."""
     from raysal.context import LabelledVectors, RoundContext
-    from raysal.fleet import LocalFleet, plan_partitions
-    from raysal.fleet.partition import exclude, vectors_of
+    from raysal.fleet import LocalFleet, exclude, plan_partitions
+    from raysal.fleet.partition import vectors_of
     from raysal.models.head import Head as LinearHead
     from raysal.pool import Pool
     from raysal.strategies import SELECTORS

@@ -3,9 +3,9 @@
     python -m benchmarks.pools_buckets [--rows 1000000] [--dim 256] [--files 8] [--folder DIR] [--out FILE]
 
 The bucket is moto's S3 on this machine, over HTTP: one process of Python, which shares the cores with raysal. So what
-is shown is what raysal adds, and no network. `copy` is the bare transfer by obstore of the same bytes: the source out of
-the bucket, and the pool into it. `sweep` is `raysal select` of ten items by CoreSet, which looks at every vector: cold,
-they come from the bucket; warm, from the cache of this machine.
+is shown is what raysal adds, and no network. `fetch` and `store` are the bare transfer of the same bytes: the source
+out of the bucket, and the pool into it. `sweep` is `raysal select` of ten items by CoreSet, which looks at every
+vector: cold, they come from the bucket; warm, from the cache of this machine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from benchmarks.machine import describe
 from benchmarks.pools_growth import raysal, write_rows
@@ -50,11 +51,7 @@ def s3_server() -> Iterator[None]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        import boto3
-
-        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1").create_bucket(
-            Bucket=BUCKET
-        )
+        urlopen(Request(f"{os.environ['AWS_ENDPOINT_URL']}/{BUCKET}", method="PUT")).close()
         yield
     finally:
         server.terminate()
