@@ -78,7 +78,7 @@ def test_a_pool_in_a_bucket_as_on_the_page(
     section = PAGE[PAGE.index("## Pools in buckets") : PAGE.index("## A source that changes")]
     embedding, running, exporting = commands(blocks(section, "console")[0].replace("s3://bucket", bucket_store.url))
     lines = [blocks(section, "toml")[0].replace("s3://bucket", bucket_store.url), 'oracle = "simulated"']
-    lines += ["[rounds]", "count = 1", "k = 5", "holdout = 0"]
+    lines += ["[rounds]", "count = 1", "k = 5", "holdout = 0", "[fleet]", 'backend = "local"']
     (tmp_path / "config.toml").write_text("\n".join(lines), encoding="utf-8")
     for step in range(2):
         bucket_store.put(f"shards/{step}.parquet", labelled_table(tmp_path / "shard.parquet", 30 * step, 30))
