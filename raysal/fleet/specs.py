@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raysal.pool import Pool
 from raysal.pool.ahead import fetched_ahead
-from raysal.pool.owners import begins_of_owners, owner_ids
+from raysal.pool.owners import begins_of_owners, has_parts, owner_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
     Returns:
         One spec for each partition, in order.
     """
-    cuts = [_beside_owners(pool, len(pool) * i // count) for i in range(count + 1)]
+    cuts = _beside_owners(pool, [len(pool) * i // count for i in range(count + 1)])
     return [
         PartitionSpec(
             index=index,
@@ -75,15 +75,20 @@ def plan_partitions(pool: Pool, count: int, *, device: str = "cpu", threads: int
     ]
 
 
-def _beside_owners(pool: Pool, row: int) -> int:
-    """The first row from a given one on that begins an owner, or the number of rows."""
-    first = 0
-    for chunk, record in zip(pool.chunks, pool.records, strict=True):
-        if first < row < first + chunk.rows and "parts" in record:  # no chunk cuts an owner
-            begins = first + begins_of_owners(owner_ids(chunk))
-            return int(begins[np.searchsorted(begins, row)])
-        first += chunk.rows
-    return row
+def _beside_owners(pool: Pool, rows: list[int]) -> list[int]:
+    """From each of some rows on the first one that begins an owner, or the number of rows."""
+    if not has_parts(pool):
+        return rows
+    ends = np.cumsum([chunk.rows for chunk in pool.chunks])
+    found = []
+    for row in rows:
+        place = int(np.searchsorted(ends, row, "right"))
+        first = 0 if place == 0 else int(ends[place - 1])
+        if place < len(ends) and row > first and "parts" in pool.records[place]:  # no chunk cuts an owner
+            begins = first + begins_of_owners(owner_ids(pool.chunks[place]))
+            row = int(begins[np.searchsorted(begins, row)])
+        found.append(row)
+    return found
 
 
 class Slice(NamedTuple):

@@ -41,6 +41,7 @@ def pool_of(rows: list[int], path: str = "/pool") -> Pool:
     class Planned:
         place: str
         chunks = tuple(SimpleNamespace(rows=count) for count in rows)
+        records = tuple[dict[str, Any]]({"rows": count} for count in rows)
         fingerprint = "f" * 64
         generation = 0
 

@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -393,8 +394,11 @@ def test_every_source_with_a_path_counts(tmp_path: Path) -> None:
     tree = plant(tmp_path, 0, files=3)
     for name in SOURCES:
         if "path" in SOURCES[name].__dataclass_fields__:  # type: ignore[attr-defined]
-            more = {"catalogue": tmp_path / "c.csv", "size": 3} if name == "cutouts" else {}
-            source = SOURCES[name](path=tree.root, **more)  # type: ignore[call-arg]
+            asked: dict[str, dict[str, Any]] = {
+                "boxes": {"boxes": "boxes"},
+                "cutouts": {"catalogue": tmp_path / "c.csv", "size": 3},
+            }
+            source = SOURCES[name](path=tree.root, **asked.get(name, {}))  # type: ignore[call-arg]
             assert isinstance(source, PassesOver)
             assert source.passed_over().counts
 
