@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from raysal.pool.pool import Pool
 from raysal.pool.quarantine import ids_of_lost
 from raysal.pool.removing import kept_out
 from raysal.store import digest_of
-from raysal.types import POOL_COLUMNS
+from raysal.types import OWNER_KEY, POOL_COLUMNS
 
 ULPS = 2
 """Units in the last place of float16 by which vectors of one item may differ: the other items of a batch change a
@@ -79,6 +79,7 @@ def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) 
         carried = {name: items[name].to_pylist() for name in items.column_names if name not in POOL_COLUMNS}
         found = {key: (new[key][1], places[id]) for key, id in pairs.items()}
         same = same_rows(pool, chunk.mapped(), carried if found else {}, found)
+        same |= _kept_parts(pool, carried.get(OWNER_KEY), found, same)
         gone += [new[key] if key in same else (id, places[id][1]) for key, id in pairs.items()]
         links += [(new[key][0], id) for key, id in pairs.items() if key not in same]
     removed = _removed(gone)
@@ -168,6 +169,34 @@ def same_rows(
             is_same &= np.array([repr(a) == repr(b) for a, b in zip_longest(had, has)], bool)
         same |= {key for (key, _, _), one in zip(some, is_same.tolist(), strict=True) if one}
     return same
+
+
+def _kept_parts(
+    pool: Pool,
+    owners: Sequence[str | None] | None,
+    pairs: Mapping[str, tuple[int, tuple[int, int]]],
+    same: Collection[str],
+) -> set[str]:
+    """Keys of parts that stay, though their batch gave them another vector: those of an owner are to lie together.
+
+    A growth with changed parts of an owner that is there is not begun. So those that it meets have the same contents.
+
+    Args:
+        pool: the pool.
+        owners: the keys of the owners of items here [n], null for one that is no part; None if none is.
+        pairs: as of `same_rows`.
+        same: keys of those that stay in any case.
+
+    Returns:
+        Those of the pairs.
+    """
+    kept: set[str] = set()
+    for key, (row, (place, old)) in pairs.items():
+        if owners is not None and key not in same and row != NO_ROW and old != NO_ROW and owners[row] is not None:
+            before = Chunk.of(pool.path, pool.records[place], pool.dim).items([OWNER_KEY])
+            if before[OWNER_KEY][old].as_py() == owners[row]:
+                kept.add(key)
+    return kept
 
 
 def _same_vectors(a: NDArray[np.float16], b: NDArray[np.float16], *, exact: bool) -> NDArray[np.bool_]:
