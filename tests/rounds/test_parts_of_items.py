@@ -390,8 +390,9 @@ def test_what_is_known_by_keys_of_parts_is_refused_where_keys_are_of_owners(pool
     assert {key for key, _ in found} <= set(living())
     assert len(found) == 8
     table = {"key": [f"part-{row:06d}" for row in range(len(X))], "a": [0.5] * len(X), "b": [0.5] * len(X)}
-    with pytest.raises(ConfigError, match="are of items"):
-        batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner"})
+    for labels_of in ("owner", "part"):  # in both cases rows are owners, and the probabilities are of parts
+        with pytest.raises(ConfigError, match="are of items"):
+            batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner", "labels_of": labels_of})
 
 
 def test_a_run_by_owner_is_refused_before_anything_is_labelled(pools, tmp_path):
