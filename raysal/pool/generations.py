@@ -71,7 +71,7 @@ class Generation:
     """Name, config and fingerprint of the source, as it was last seen."""
     removed: Mapping[str, Any] | None = None
     """{ids, lost, bytes, sha256} of the file of removed items; None if there are none. `ids` counts all of them, `lost`
-    those without a vector."""
+    those without a vector. `keys` is the sha256 of the file of keys, if there is one."""
     replaced: Mapping[str, Any] | None = None
     """{ids, bytes, sha256} of the file of replaced items; None if it replaced none."""
     files: str | None = None
