@@ -264,6 +264,16 @@ def removed_file(number: int) -> str:
     return f"{REMOVED}/{number:05d}.arrow"
 
 
+def keys_file(number: int) -> str:
+    """The keys of the items that a generation took out by name, likewise."""
+    return f"{REMOVED}/{number:05d}.parquet"
+
+
+def links_file(number: int) -> str:
+    """Which items of a generation are in the place of which, likewise."""
+    return f"{REPLACED}/{number:05d}.parquet"
+
+
 def with_range(chunks: Sequence[range], more: range) -> tuple[range, ...]:
     """Chunks, and some behind them."""
     if chunks and chunks[-1].stop == more.start:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysal.errors import Damaged, LabelError, PoolError
-from raysal.pool.generations import NO_ROW, REMOVED, RESTORE, Generation, Removed, next_fingerprint
+from raysal.pool.generations import NO_ROW, RESTORE, Generation, Removed, keys_file, next_fingerprint
 from raysal.pool.growth import check_nothing_begun
 from raysal.pool.layout import SOURCE, Manifest, mark_changed
 from raysal.pool.place import directory_of, files_of
@@ -123,7 +123,7 @@ def remove_rows(
     facts = pool.removed.and_also(removed).write(pool.path, number) or {}
     if what == "removed":
         names = pa.table({"key": pa.array(sorted(found), pa.string())})
-        written = files_of(pool.path).write(_keys_file(number), lambda path: pq.write_table(names, path))
+        written = files_of(pool.path).write(keys_file(number), lambda path: pq.write_table(names, path))
         facts = {**facts, "keys": written["sha256"]}
     replace(
         parent,
@@ -173,17 +173,13 @@ def kept_out(pool: Pool) -> set[str]:
         generation = Generation.read(pool.path, number)
         if generation.what != "removed":
             continue
-        path, digest = files.find(_keys_file(number)), (generation.removed or {}).get("keys")
+        path, digest = files.find(keys_file(number)), (generation.removed or {}).get("keys")
         try:
             if digest is not None:  # an older raysal did not record it
                 check_bytes(path, digest, RESTORE)
             found |= set(pq.read_table(path)["key"].to_pylist())
         except Damaged as error:
-            raise Damaged(files.where(_keys_file(number)), error.problem, RESTORE) from None
+            raise Damaged(files.where(keys_file(number)), error.problem, RESTORE) from None
         except (pa.ArrowException, OSError) as error:
-            raise Damaged(files.where(_keys_file(number)), f"cannot be read ({error})", RESTORE) from None
+            raise Damaged(files.where(keys_file(number)), f"cannot be read ({error})", RESTORE) from None
     return found
-
-
-def _keys_file(number: int) -> str:
-    return f"{REMOVED}/{number:05d}.parquet"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import total_of
-from raysal.pool.generations import NO_ROW, REPLACED, Generation, Removed, next_fingerprint, with_range
+from raysal.pool.generations import NO_ROW, Generation, Removed, links_file, next_fingerprint, with_range
 from raysal.pool.growth import BEGUN, Begun
 from raysal.pool.place import files_of
 from raysal.pool.pool import Pool
@@ -224,12 +224,8 @@ def _write_links(pool: Path, number: int, links: Sequence[tuple[int, int]]) -> d
         return None
     new, old = np.array(sorted(links), np.int64).T
     table = pa.table({"id": array_of(new, pa.int64()), "old_id": array_of(old, pa.int64())})
-    facts = files_of(pool).write(_links_file(number), lambda path: pq.write_table(table, path))
+    facts = files_of(pool).write(links_file(number), lambda path: pq.write_table(table, path))
     return {"ids": len(links), **facts}
-
-
-def _links_file(number: int) -> str:
-    return f"{REPLACED}/{number:05d}.parquet"
 
 
 def links_of(pool: Pool) -> dict[int, int]:
@@ -237,6 +233,6 @@ def links_of(pool: Pool) -> dict[int, int]:
     found: dict[int, int] = {}
     for number in range(1, pool.generation + 1):
         if Generation.read(pool.path, number).replaced is not None:
-            table = pq.read_table(files_of(pool.path).find(_links_file(number)))
+            table = pq.read_table(files_of(pool.path).find(links_file(number)))
             found |= dict(zip(numbers_of(table["id"]).tolist(), numbers_of(table["old_id"]).tolist(), strict=True))
     return found

@@ -477,3 +477,24 @@ def test_what_was_taken_out_does_not_come_back_where_the_list_of_it_is_damaged(h
     path.write_bytes(content)
     make(source, tmp_path / "pool")
     assert "k1.png" not in held(open_pool(tmp_path / "pool"))
+
+
+def test_verifying_looks_at_all_that_generations_have(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    make(KINDS["folder"](tmp_path / "items", CHANGES["a payload"](ROWS)), tmp_path / "pool")
+    remove_items(tmp_path / "pool", ["k1.png"])
+    pool = open_pool(tmp_path / "pool")
+    read = pool.verify()
+    compact(tmp_path / "pool")
+    pool = open_pool(tmp_path / "pool")
+    for name in ("files/00001.parquet", "replaced/00001.parquet", "removed/00001.arrow", "removed/00002.parquet"):
+        path = tmp_path / "pool" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(Damaged, match=name):
+            pool.verify()
+        path.unlink()
+        with pytest.raises(Damaged, match=name):
+            pool.verify()
+        path.write_bytes(content)
+    assert 0 < pool.verify() <= read + 1
