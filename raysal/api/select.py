@@ -128,8 +128,7 @@ def select(
     parts_pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
     pool = offered.pool_of(parts_pool)
     chosen_pool = OwnersOf(parts_pool) if offered.by_owner else parts_pool
-    if offered.labels_of_owners:
-        offered.refuse_labels_of_items(labels, probabilities)
+    offered.refuse_labels_of_items(labels, probabilities)
     with known_labels(pool, labels, rebind=rebind) as known:
         looked_for = (target,) if isinstance(target, str) else tuple(target) or known.target
         check_target(looked_for, selector, narrower)

@@ -124,11 +124,16 @@ class Lease:
             if self._held.etag is None and not self._is_ours():  # nothing but a look tells
                 self._lost = True
                 return
-            try:
-                self._held = self._bucket.write(NAME, self._content(), etag=self._held.etag)
-                self._renewed = began
-            except Taken:
-                self._lost = True
+            for _ in range(ATTEMPTS):
+                with suppress(Taken):
+                    self._held = self._bucket.write(NAME, self._content(), etag=self._held.etag)
+                    self._renewed = began
+                    return
+                found, said = self._look()
+                if found is None or said.get("token") != self._token:
+                    break
+                self._held = found  # of a renewal that failed here, as no answer came, and was done there
+            self._lost = True
 
     def _is_ours(self) -> bool:
         """Whether the lock that is there is the one of this object."""

@@ -23,12 +23,13 @@ from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
 from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
+from raysal.pool.generations import NO_ROW
 from raysal.pool.layout import MANIFEST, read_stamp
 from raysal.pool.taken_files import KnownFiles, TakenFile, write_files
 from raysal.pool.taking_in import known_ids, same_rows, stored_rows
 from raysal.sources.base import OfFiles, Source
 from raysal.sources.begun import as_begun
-from raysal.types import SourceFile, Unit
+from raysal.types import OWNER_KEY, SourceFile, Unit
 
 FILES = 1 << 14
 """Files that are compared at a time."""
@@ -258,11 +259,11 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> tup
 
 
 def _same_vectors(pool: Pool, source: FileSource, unit: Unit) -> NDArray[np.int64]:
-    """The ids of the items of a unit whose vectors and columns the pool has, to the bit."""
+    """The ids of the items of a unit whose vectors and columns the pool has, to the bit; or that have none again."""
     ids = known_ids(pool, unit.keys)
     stored = stored_rows(pool, np.array(sorted(ids.values()), np.int64))
     rounding, same = Rounding(scale=pool.scale), []
-    for _, columns in checked_columns(source, unit, pool.dim):
+    for first_id, columns in checked_columns(source, unit, pool.dim):
         halves, bad = rounding.halves(columns.keys, columns.vectors)
         new = {key: (row, stored[ids[key]]) for row, key in enumerate(columns.keys)
                if key in ids and row not in bad and row not in columns.odd}  # fmt: skip
@@ -270,7 +271,12 @@ def _same_vectors(pool: Pool, source: FileSource, unit: Unit) -> NDArray[np.int6
             name: list(values) if not isinstance(values, pa.Array) else values.to_pylist()
             for name, values in columns.carried.items()
         }
+        if unit.owners is not None:
+            first = first_id - unit.first_id
+            carried[OWNER_KEY] = unit.owners[first : first + len(columns.keys)]
         same += [ids[key] for key in same_rows(pool, halves, carried, new)]
+        lost = (key for row, key in enumerate(columns.keys) if key in ids and (row in bad or row in columns.odd))
+        same += [ids[key] for key in lost if stored[ids[key]][1] == NO_ROW]  # quarantined as before
     return np.array(same, np.int64)
 
 

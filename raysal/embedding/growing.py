@@ -30,18 +30,17 @@ from raysal.embedding.changes import (
     unchanged_ids,
 )
 from raysal.embedding.file_hashes import FileHashes, hashed
-from raysal.embedding.moves import Met
+from raysal.embedding.moves import Met, OwnersThere
 from raysal.embedding.origin import Progress, check_contents, remember
 from raysal.embedding.recorded import source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
-from raysal.errors import PoolError, SourceChanged
+from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
 from raysal.pool.key_index import extend
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
-from raysal.pool.owners import OwnersOf, has_parts
 from raysal.pool.place import files_of
 from raysal.pool.taken_files import KNOWN_BEFORE, KnownFiles, TakenFile, files_in, files_name, read_files, write_files
 from raysal.pool.taking_in import known_ids, take_in
@@ -126,6 +125,7 @@ def grow(
 
     Raises:
         DuplicateKeys: a new file repeats a key, or has one of a file that did not change.
+        PoolError: there are new or changed parts of an owner that is there.
         SourceError: the source cannot be listed.
         SourceChanged: its files changed while they were listed.
     """
@@ -241,16 +241,17 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    met = Met(source, known, names, rows)
+    met, owners = Met(source, known, names, rows), OwnersThere(pool)
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
         met.look(unit, old)
-        _check_owners(pool, unit)
-        if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
+        kept_keys = {key for key, id in old.items() if _is_in(kept_ids, id)}
+        if len(kept_keys) == len(unit.keys):
             continue
+        owners.check(unit, old, kept_keys)
         add_spans(spans, source, unit, first_id + items)
         items, chunks = items + len(unit.keys), chunks + 1
         if kept and kept[-1][1] == unit.index:
@@ -296,18 +297,6 @@ def _is_single(source: FileSource, names: list[str]) -> bool:
     """Whether each of these files is one item, which has its name for a key."""
     some = list(islice(source.units_in(names, len(names) + 1), 1)) if names else []
     return bool(some) and len(some[0].keys) == len(names) and is_single(source, some[0])
-
-
-def _check_owners(pool: Pool, unit: Unit) -> None:
-    """Refuse parts of an owner that is there: its parts would not follow each other, and its id would be that of one.
-
-    Raises:
-        PoolError: there are some.
-    """
-    named = [owner for owner in unit.owners or () if owner is not None]
-    if named and has_parts(pool) and (there := OwnersOf(pool).ids_there(named)):
-        problem = f"has the owner {next(iter(there))!r}, and the source has new or changed parts of it"
-        raise PoolError(pool.place, problem, "embed into another directory; its labels are matched by key (--rebind)")
 
 
 def _is_in(ids: NDArray[np.int64], id: int) -> bool:

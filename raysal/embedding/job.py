@@ -204,7 +204,7 @@ def embed(
         check_listing(pool, manifest, source)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking, trusted=check == "fast")
-        (pool / TABLE).unlink(missing_ok=True)  # the next line says what the pool takes in from now on
+        files_of(pool).delete([TABLE])  # the next line says what the pool takes in from now on
         files = source.files() if isinstance(source, OfFiles) else ()
         how = hashed(files, checking) if check == "hash" else ((file, None) for file in files)
         spans.write(pool, how, hashed=check == "hash")

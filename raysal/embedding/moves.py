@@ -1,4 +1,4 @@
-"""Items that a pool has, and that a growth meets in the files that it lists: where each of them lies from now on."""
+"""What a growth meets that a pool has: items, of which it notes in which files they lie, and owners of parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import text_array
 from raysal.embedding.changes import FileSource
-from raysal.errors import DuplicateKeys
+from raysal.errors import DuplicateKeys, PoolError
+from raysal.pool import Pool
 from raysal.pool.lanes import text_hashes
+from raysal.pool.owners import has_parts, owner_keys
+from raysal.pool.removing import kept_out
 from raysal.pool.taken_files import KnownFiles, TakenFile
 from raysal.sources.keys import source_name
 from raysal.types import SourceFile, Unit
@@ -96,3 +99,46 @@ class _Others:
         hashes = text_hashes(text_array(keys))
         low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
         return [key for key, here in zip(keys, (low < high).tolist(), strict=True) if here]
+
+
+class OwnersThere:
+    """The owners of a pool that grows, by their keys. Memory: 8 bytes for each, once one has to be looked for."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Take over a pool. Nothing is read yet."""
+        self._pool = pool
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.int64]:
+        """Of their keys, ascending. The items are read once."""
+        parts = [np.unique(text_hashes(owner_keys(chunk))) for chunk in self._pool.chunks]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+
+    @cached_property
+    def _kept_out(self) -> set[str]:
+        return kept_out(self._pool)
+
+    def check(self, unit: Unit, there: Collection[str], kept: Collection[str]) -> None:
+        """Refuse parts of an owner that is there: its parts would not follow each other, and have two ids for it.
+
+        Args:
+            unit: of the growth.
+            there: the keys of its items that the pool has.
+            kept: the keys of those that stay as they are there.
+
+        Raises:
+            PoolError: there are some.
+        """
+        if unit.owners is None and not has_parts(self._pool):
+            return
+        named: dict[str, None] = {}
+        for key, owner in zip(unit.keys, unit.owners or [None] * len(unit.keys), strict=True):
+            if key not in kept and (owner is not None or key not in there) and key not in self._kept_out:
+                named[key if owner is None else owner] = None
+        keys = list(named)
+        hashes = text_hashes(text_array(keys))
+        low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
+        if len(twice := np.flatnonzero(low < high)):
+            problem = f"has the owner {keys[int(twice[0])]!r}, and the source has new or changed parts of it"
+            fix = "embed into another directory; its labels are matched by key (--rebind)"
+            raise PoolError(self._pool.place, problem, fix)

@@ -71,7 +71,7 @@ class Generation:
     """Name, config and fingerprint of the source, as it was last seen."""
     removed: Mapping[str, Any] | None = None
     """{ids, lost, bytes, sha256} of the file of removed items; None if there are none. `ids` counts all of them, `lost`
-    those without a vector."""
+    those without a vector. `keys` is the sha256 of the file of keys, if there is one."""
     replaced: Mapping[str, Any] | None = None
     """{ids, bytes, sha256} of the file of replaced items; None if it replaced none."""
     files: str | None = None
@@ -262,6 +262,16 @@ class Removed:
 def removed_file(number: int) -> str:
     """The file of the items that a generation lacks, relative to the pool."""
     return f"{REMOVED}/{number:05d}.arrow"
+
+
+def keys_file(number: int) -> str:
+    """The keys of the items that a generation took out by name, likewise."""
+    return f"{REMOVED}/{number:05d}.parquet"
+
+
+def links_file(number: int) -> str:
+    """Which items of a generation are in the place of which, likewise."""
+    return f"{REPLACED}/{number:05d}.parquet"
 
 
 def with_range(chunks: Sequence[range], more: range) -> tuple[range, ...]:

@@ -115,12 +115,13 @@ class Mirror(PoolFiles):
         return True
 
     def _is_here(self, found: Object, known: Object | None) -> bool:
-        """Whether the mirror has a record in the version that was listed."""
+        """Whether the mirror surely has a record in the version that was listed: without etags that is never sure."""
         try:
             size = (self.directory / found.name).stat().st_size
         except OSError:
             return False
-        return known is not None and known.etag == found.etag and size == found.size
+        same = known is not None and found.etag is not None and known.etag == found.etag
+        return same and size == found.size
 
     def _bring(self, found: Object) -> None:
         content = self.bucket.read(found.name, etag=found.etag, size=found.size)

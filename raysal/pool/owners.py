@@ -61,6 +61,14 @@ def owner_ids(chunk: Chunk) -> NDArray[np.int64]:
     return np.where(known, owners.fill_null(0).to_numpy(zero_copy_only=False), ids)
 
 
+def owner_keys(chunk: Chunk) -> pa.Array:
+    """The key of the owner of each item of a chunk, which is the item's own where it is no part: string [rows]."""
+    import pyarrow.compute as pc  # a tenth of the time of `raysal pool info`
+
+    table = chunk.items(["key", OWNER_KEY])
+    return pc.coalesce(table[OWNER_KEY].combine_chunks().cast(pa.string()), table["key"].combine_chunks())
+
+
 def begins_of_owners(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where the owners of consecutive rows begin, and the number of rows: int64 [owners + 1].
 
@@ -116,7 +124,7 @@ class OwnersOf(Pool):
         """
         found: dict[int, str] = {}
         for chunk in self._finder.chunks_of(ids.tolist()):
-            owners, keys = _ids_and_keys(chunk)
+            owners, keys = owner_ids(chunk), owner_keys(chunk)
             rows = np.flatnonzero(np.isin(owners, ids))
             found |= dict(zip(owners[rows].tolist(), keys.take(array_of(rows, pa.int64())).to_pylist(), strict=True))
         return dict(sorted(found.items()))
@@ -156,19 +164,10 @@ class OwnersOf(Pool):
         wanted = pa.array(list(dict.fromkeys(key for key in keys if isinstance(key, str))), pa.string())
         found: dict[str, int] = {}
         for chunk in self.chunks if len(wanted) else ():
-            owners, texts = _ids_and_keys(chunk)
+            owners, texts = owner_ids(chunk), owner_keys(chunk)
             rows = np.flatnonzero(pc.is_in(texts, value_set=wanted).to_numpy(zero_copy_only=False))
             found |= dict(zip(texts.take(array_of(rows, pa.int64())).to_pylist(), owners[rows].tolist(), strict=True))
         return found
-
-
-def _ids_and_keys(chunk: Chunk) -> tuple[NDArray[np.int64], pa.Array]:
-    """Id and key of the owner of each row of a chunk."""
-    import pyarrow.compute as pc
-
-    table = chunk.items(["key", OWNER_KEY])
-    keys = table[OWNER_KEY].combine_chunks().cast(pa.string())
-    return owner_ids(chunk), pc.coalesce(keys, table["key"].combine_chunks())
 
 
 def _of_owners(fingerprint: str) -> str:

@@ -29,7 +29,7 @@ from raysal.pool.layout import (
     read_passed_over,
 )
 from raysal.pool.place import directory_of, place_of
-from raysal.pool.verifying import verify_chunks
+from raysal.pool.verifying import verify_chunks, verify_generations
 from raysal.scale import space_of
 from raysal.store import Written, digest_of
 from raysal.types import POOL_COLUMNS, Metric, PassedOver
@@ -240,7 +240,7 @@ class Pool:
             raise Damaged(self.path / MANIFEST, "belongs to another pool now", "open the pool again")
         counted = self.passed_over() is not None
         verify_chunks(self.path, self.chunks, self._records)
-        own = 0 if self._changed is None else 1 + (self._changed.removed is not None)
+        own = verify_generations(self.path, self.generation)
         return 1 + own + counted + len(self._records) + sum(1 for _ in self._files())
 
     def check_blurred(self) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.errors import LabelError, PoolError
-from raysal.pool.generations import NO_ROW, REMOVED, Generation, Removed, next_fingerprint
+from raysal.errors import Damaged, LabelError, PoolError
+from raysal.pool.generations import NO_ROW, RESTORE, Generation, Removed, keys_file, next_fingerprint
 from raysal.pool.growth import check_nothing_begun
 from raysal.pool.layout import SOURCE, Manifest, mark_changed
 from raysal.pool.place import directory_of, files_of
 from raysal.pool.pool import Pool
+from raysal.store import check_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +120,11 @@ def remove_rows(
     mark_changed(pool.path)
     if what == "missing":  # a folder that is put back has the times that it had: the source is to be looked at anew
         files_of(pool.path).delete([SOURCE])
+    facts = pool.removed.and_also(removed).write(pool.path, number) or {}
     if what == "removed":
         names = pa.table({"key": pa.array(sorted(found), pa.string())})
-        files_of(pool.path).write(_keys_file(number), lambda path: pq.write_table(names, path))
+        written = files_of(pool.path).write(keys_file(number), lambda path: pq.write_table(names, path))
+        facts = {**facts, "keys": written["sha256"]}
     replace(
         parent,
         number=number,
@@ -129,7 +132,7 @@ def remove_rows(
         parent=pool.fingerprint,
         fingerprint=next_fingerprint(pool.fingerprint, None, removed.ids),
         items=pool.manifest.items - len(removed.ids),
-        removed=pool.removed.and_also(removed).write(pool.path, number),
+        removed=facts,
         replaced=None,
         files=files,
     ).write(pool.path)
@@ -153,13 +156,30 @@ def first_generation(pool: Pool) -> Generation:
 
 
 def kept_out(pool: Pool) -> set[str]:
-    """The keys of all items that were taken out by name. Memory for these keys."""
+    """The keys of all items that were taken out by name. Memory for these keys.
+
+    Args:
+        pool: the pool.
+
+    Returns:
+        The keys.
+
+    Raises:
+        Damaged: a file of keys is missing, or differs from its record.
+    """
     found: set[str] = set()
+    files = files_of(pool.path)
     for number in range(1, pool.generation + 1):
-        if Generation.read(pool.path, number).what == "removed":
-            found |= set(pq.read_table(files_of(pool.path).find(_keys_file(number)))["key"].to_pylist())
+        generation = Generation.read(pool.path, number)
+        if generation.what != "removed":
+            continue
+        path, digest = files.find(keys_file(number)), (generation.removed or {}).get("keys")
+        try:
+            if digest is not None:  # an older raysal did not record it
+                check_bytes(path, digest, RESTORE)
+            found |= set(pq.read_table(path)["key"].to_pylist())
+        except Damaged as error:
+            raise Damaged(files.where(keys_file(number)), error.problem, RESTORE) from None
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(files.where(keys_file(number)), f"cannot be read ({error})", RESTORE) from None
     return found
-
-
-def _keys_file(number: int) -> str:
-    return f"{REMOVED}/{number:05d}.parquet"

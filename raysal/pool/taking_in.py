@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import total_of
-from raysal.pool.generations import NO_ROW, REPLACED, Generation, Removed, next_fingerprint, with_range
+from raysal.pool.generations import NO_ROW, Generation, Removed, links_file, next_fingerprint, with_range
 from raysal.pool.growth import BEGUN, Begun
 from raysal.pool.place import files_of
 from raysal.pool.pool import Pool
 from raysal.pool.quarantine import ids_of_lost
 from raysal.pool.removing import kept_out
 from raysal.store import digest_of
-from raysal.types import POOL_COLUMNS
+from raysal.types import OWNER_KEY, POOL_COLUMNS
 
 ULPS = 2
 """Units in the last place of float16 by which vectors of one item may differ: the other items of a batch change a
@@ -79,6 +79,7 @@ def take_in(pool: Pool, begun: Begun, records: Mapping[int, Mapping[str, Any]]) 
         carried = {name: items[name].to_pylist() for name in items.column_names if name not in POOL_COLUMNS}
         found = {key: (new[key][1], places[id]) for key, id in pairs.items()}
         same = same_rows(pool, chunk.mapped(), carried if found else {}, found)
+        same |= _kept_parts(pool, carried.get(OWNER_KEY), found, same)
         gone += [new[key] if key in same else (id, places[id][1]) for key, id in pairs.items()]
         links += [(new[key][0], id) for key, id in pairs.items() if key not in same]
     removed = _removed(gone)
@@ -170,6 +171,34 @@ def same_rows(
     return same
 
 
+def _kept_parts(
+    pool: Pool,
+    owners: Sequence[str | None] | None,
+    pairs: Mapping[str, tuple[int, tuple[int, int]]],
+    same: Collection[str],
+) -> set[str]:
+    """Keys of parts that stay, though their batch gave them another vector: those of an owner are to lie together.
+
+    A growth with changed parts of an owner that is there is not begun. So those that it meets have the same contents.
+
+    Args:
+        pool: the pool.
+        owners: the keys of the owners of items here [n], null for one that is no part; None if none is.
+        pairs: as of `same_rows`.
+        same: keys of those that stay in any case.
+
+    Returns:
+        Those of the pairs.
+    """
+    kept: set[str] = set()
+    for key, (row, (place, old)) in pairs.items():
+        if owners is not None and key not in same and row != NO_ROW and old != NO_ROW and owners[row] is not None:
+            before = Chunk.of(pool.path, pool.records[place], pool.dim).items([OWNER_KEY])
+            if before[OWNER_KEY][old].as_py() == owners[row]:
+                kept.add(key)
+    return kept
+
+
 def _same_vectors(a: NDArray[np.float16], b: NDArray[np.float16], *, exact: bool) -> NDArray[np.bool_]:
     """Which rows of two matrices [n, d] are of one vector: bool [n]."""
     if exact:
@@ -195,12 +224,8 @@ def _write_links(pool: Path, number: int, links: Sequence[tuple[int, int]]) -> d
         return None
     new, old = np.array(sorted(links), np.int64).T
     table = pa.table({"id": array_of(new, pa.int64()), "old_id": array_of(old, pa.int64())})
-    facts = files_of(pool).write(_links_file(number), lambda path: pq.write_table(table, path))
+    facts = files_of(pool).write(links_file(number), lambda path: pq.write_table(table, path))
     return {"ids": len(links), **facts}
-
-
-def _links_file(number: int) -> str:
-    return f"{REPLACED}/{number:05d}.parquet"
 
 
 def links_of(pool: Pool) -> dict[int, int]:
@@ -208,6 +233,6 @@ def links_of(pool: Pool) -> dict[int, int]:
     found: dict[int, int] = {}
     for number in range(1, pool.generation + 1):
         if Generation.read(pool.path, number).replaced is not None:
-            table = pq.read_table(files_of(pool.path).find(_links_file(number)))
+            table = pq.read_table(files_of(pool.path).find(links_file(number)))
             found |= dict(zip(numbers_of(table["id"]).tolist(), numbers_of(table["old_id"]).tolist(), strict=True))
     return found

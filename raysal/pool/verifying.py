@@ -1,4 +1,4 @@
-"""Compare every byte of the chunks of a pool with their records."""
+"""Compare every byte of the chunks and generations of a pool with their records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from raysal.errors import Damaged
 from raysal.pool.chunk import Chunk
+from raysal.pool.generations import RESTORE, Generation, keys_file, links_file, removed_file
 from raysal.pool.layout import chunk_file, how_to_repair
 from raysal.pool.place import files_of
+from raysal.pool.taken_files import files_name
 from raysal.store import read_sealed
 
 
@@ -40,3 +42,35 @@ def verify_chunks(pool: Path, chunks: Sequence[Chunk], records: Sequence[Mapping
             problem = f"{lost} rows, expected {expected}"
             raise Damaged(files.where(chunk.name_of("quarantine")), problem, how_to_repair(chunk.index))
         last = int(ids[-1]) if len(ids) else last
+
+
+def verify_generations(pool: Path, newest: int) -> int:
+    """Read all that generations 1 to `newest` have beside chunks; of a pool in a bucket each file is fetched again.
+
+    Args:
+        pool: the directory.
+        newest: number of a generation.
+
+    Returns:
+        How many files were read, the records included.
+
+    Raises:
+        Damaged: a file is missing, or differs from its record. The error names the first one.
+    """
+    files, count = files_of(pool), 0
+    for number in range(1, newest + 1):
+        found = Generation.read(pool, number)
+        removed, replaced = found.removed or {}, found.replaced or {}
+        digests = {
+            removed_file(number): removed.get("sha256"),
+            keys_file(number): removed.get("keys"),
+            links_file(number): replaced.get("sha256"),
+            files_name(number): found.files,
+        }
+        for name, sha256 in digests.items():
+            if sha256 is not None:
+                folder, _, file = name.partition("/")
+                entry = {"bytes": files.sizes(folder).get(file, 0), "sha256": sha256}
+                files.intact(name, entry, RESTORE, anew=True)
+                count += 1
+    return newest + count

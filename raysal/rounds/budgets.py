@@ -21,6 +21,8 @@ from raysal.strategies.base import Picks, Selector, count_candidates, select
 
 SHARES = 2**20
 """In so many whole numbers a budget is cut where costs are added up over partitions, so that the sum is exact."""
+FAR_ABOVE = 2**10
+"""Times the budget: what costs more is added up as this, so that sums of 2**33 rows stay whole numbers of 64 bits."""
 ROUNDING = 1 + 1e-9
 """Times the budget: a batch that costs as much to the last digit but a few is within it."""
 
@@ -159,7 +161,8 @@ def cheapest_costs(partition: Partition, budget: Budget) -> NDArray[np.float64]:
 def cost_of_candidates(partition: Partition, budget: Budget) -> tuple[int, int]:
     """How many candidates are here, and what they cost together, in parts of SHARES of a budget."""
     costs = row_costs(partition, budget.column)[partition.candidates()]
-    return len(costs), int(np.rint(costs * (SHARES / budget.cost)).astype(np.int64).sum())
+    shares = np.minimum(costs / budget.cost, FAR_ABOVE) * SHARES
+    return len(costs), int(np.rint(shares).astype(np.int64).sum())
 
 
 def costs_here(

@@ -117,19 +117,19 @@ class RowsOffered:
             raise ConfigError("narrow.search", problem, 'use search = "exact", or choose by part')
 
     def refuse_labels_of_items(self, labels: object, probabilities: object) -> None:
-        """Refuse what is known of items by their own keys, where keys are those of owners.
+        """Refuse what is known of items by their own keys, where keys or rows are those of owners.
 
         Args:
             labels: as `raysal.select` takes them.
             probabilities: as `raysal.select` takes them.
 
         Raises:
-            ConfigError: labels are those of a run, or probabilities are given.
+            ConfigError: labels are those of a run, and the batch takes those of owners; or probabilities are given.
         """
-        if isinstance(labels, str | Path) and Path(labels).is_dir():
+        if self.labels_of_owners and isinstance(labels, str | Path) and Path(labels).is_dir():
             fix = 'labels_of = "part" (--labels-of part), or a file of labels of owners'
             raise ConfigError("parts.labels_of", "the labels of a run are of items of its pool, which are parts", fix)
-        if probabilities is not None:
+        if self.by_owner and probabilities is not None:
             problem = "are of items, which are parts, and the batch is by owner"
             raise ConfigError("probabilities", problem, "choose by part, or start with `typiclust`")
 

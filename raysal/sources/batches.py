@@ -7,7 +7,7 @@ A stream can be read neither by position nor again by key. So `raysal.embed` wri
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from reprlib import repr as _short
@@ -66,6 +66,12 @@ class Batches:
         names = ("key_column", "image_column", "text_column", "vector_column", "carry")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def _named(self) -> list[str]:
+        """The columns that each batch must have, beside the keys."""
+        content = (self.image_column, self.text_column, self.vector_column)
+        return [*(name for name in content if name is not None), *self.carry]
+
     def tables(self) -> Iterator[pa.Table]:
         """Run through the stream once.
 
@@ -73,7 +79,7 @@ class Batches:
             Tables of Arrow, each with the column of keys, in the order of the stream.
 
         Raises:
-            SourceError: it gives something else, or a batch without keys.
+            SourceError: it gives something else, or a batch without keys or a column that is named.
         """
         if hasattr(self.items, "iter_batches"):
             stream = self.items.iter_batches(batch_format="pyarrow")
@@ -84,6 +90,9 @@ class Batches:
             if table.column_names.count(self.key_column) != 1:
                 problem = f"batch {number} has not one column {self.key_column!r}; its columns: {table.column_names}"
                 raise SourceError(WHERE, problem, "name the column of the keys: key_column")
+            if lacking := [name for name in self._named if name not in table.column_names]:
+                problem = f"batch {number} has no column {lacking[0]!r}; its columns: {table.column_names}"
+                raise SourceError(WHERE, problem, "give each batch all columns that are named")
             if table.num_rows:
                 yield pa.table([_plain(column) for column in table.itercolumns()], names=table.column_names)
 
@@ -94,7 +103,7 @@ class Batches:
                 run = [first, *islice(stream, _ROWS - 1)]
                 if not all(map(self._is_one, run)):
                     raise SourceError(WHERE, "single items and batches are mixed", "give one kind")
-                yield _rows(run, self.key_column)
+                yield _rows(run, self.key_column, self.carry)
             else:
                 yield first
 
@@ -106,10 +115,10 @@ class Batches:
         return isinstance(key, str | int | np.integer)
 
 
-def _rows(run: list[Any], key_column: str) -> dict[str, list[Any]]:
-    """Single items as columns."""
+def _rows(run: list[Any], key_column: str, carry: Sequence[str]) -> dict[str, list[Any]]:
+    """Single items as columns; a carried one may be in none of them."""
     rows = [_row(one, key_column) if isinstance(one, Item) else dict(one) for one in run]
-    names = dict.fromkeys(chain.from_iterable(rows))
+    names = dict.fromkeys(chain(chain.from_iterable(rows), carry))
     return {name: [row.get(name) for row in rows] for name in names}
 
 

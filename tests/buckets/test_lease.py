@@ -10,7 +10,7 @@ from object_store import ObjectStore
 
 from raysal.buckets import Bucket, lease, retries
 from raysal.buckets.lease import NAME, Lease
-from raysal.errors import NotNow
+from raysal.errors import BucketError, NotNow
 
 PLACES = ["s3", "memory"]
 
@@ -61,6 +61,19 @@ def test_it_is_renewed(folder: Bucket) -> None:
         counts = (json.loads(folder.read(NAME))["count"] for _ in range(10_000))
         assert any(count > 3 for count in counts)
         held.check()
+
+
+def test_a_renewal_whose_answers_were_all_lost_is_no_loss_of_the_lock(bucket_store: ObjectStore) -> None:
+    folder = Bucket(f"{bucket_store.url}/a")
+    with Lease(folder, "one", "pool") as held:
+        held._renewed = -1e9
+        bucket_store.fail("lost answer", method="PUT", name=f"*{NAME}", times=retries.TRIES)
+        with pytest.raises(BucketError, match="times in turn"):
+            held.check()
+        assert json.loads(folder.read(NAME))["count"] == 2, "it was written all the same"
+        held.check()
+        assert json.loads(folder.read(NAME))["count"] > 2, "it is renewed over that version"
+    assert folder.look_at(NAME) is None
 
 
 def test_what_ran_out_is_taken_over_by_the_clock_of_the_service(

@@ -13,6 +13,7 @@ from stopped_writers import cut_off_after
 from tiers import deep_unless
 
 from raysal.buckets import cache, retries
+from raysal.embedding.file_hashes import TABLE
 from raysal.embedding.job import embed
 from raysal.embedding.missing import remove_missing
 from raysal.embedding.precomputed import Precomputed
@@ -40,6 +41,24 @@ def objects(store: ObjectStore, prefix: str) -> dict[str, bytes]:
     """What a pool holds, without what tells times."""
     names = (name for name in store.names() if name.startswith(f"{prefix}/") and not name.endswith("source.json"))
     return {name.removeprefix(f"{prefix}/"): store.get(name) for name in names}
+
+
+def test_a_repair_forgets_the_hashes_of_files_that_it_takes_in_anew(bucket_store: ObjectStore, tmp_path: Path) -> None:
+    """Otherwise a file that is what it was before the repair would count as what the pool took in then."""
+    url, here = f"{bucket_store.url}/pool", tmp_path / "pool"
+    for place in (url, str(here)):
+        source = KINDS["folder"](tmp_path / "items", ROWS)
+        make(source, place)
+        assert make(source, place, check="hash").added == 0
+    assert f"pool/{TABLE}" in bucket_store.names()
+    assert (here / TABLE).exists()
+    bucket_store.take_away("pool/commits/00000.json")
+    (here / "commits" / "00000.json").unlink()
+    changed = (Row(ROWS[0].key, 99, ROWS[0].label), *ROWS[1:])
+    for place in (url, str(here)):
+        make(KINDS["folder"](tmp_path / "items", changed), place)
+        again = make(KINDS["folder"](tmp_path / "items", ROWS), place, check="hash")
+        assert again.replaced == 1
 
 
 @pytest.mark.parametrize("kind", deep_unless({"folder"}, FILES))

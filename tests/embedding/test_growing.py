@@ -28,7 +28,15 @@ from tiers import deep, deep_unless, one_of_each
 from raysal.embedding.changes import check_taken_in
 from raysal.embedding.job import embed
 from raysal.embedding.missing import remove_missing
-from raysal.errors import DuplicateKeys, EncoderError, FingerprintMismatch, LabelError, PoolError, SourceChanged
+from raysal.errors import (
+    Damaged,
+    DuplicateKeys,
+    EncoderError,
+    FingerprintMismatch,
+    LabelError,
+    PoolError,
+    SourceChanged,
+)
 from raysal.pool import Pool, open_pool
 from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
@@ -450,3 +458,43 @@ def test_every_flipped_byte_of_a_generation_is_named(harm: str, tmp_path: Path) 
             open_pool(tmp_path / "pool")
     path.write_bytes(content)
     assert open_pool(tmp_path / "pool").verify() > 0
+
+
+@pytest.mark.parametrize("harm", ["short", "other", "gone"])
+def test_what_was_taken_out_does_not_come_back_where_the_list_of_it_is_damaged(harm: str, tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    remove_items(tmp_path / "pool", ["k1.png"])
+    path = tmp_path / "pool" / "removed" / "00001.parquet"
+    content = path.read_bytes()
+    source = KINDS["folder"](tmp_path / "items", CHANGES["a payload"](ROWS))
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content.replace(b"k1.png", b"k9.png") if harm == "other" else content[:20] + content[21:])
+    touch(tmp_path / "items")
+    with pytest.raises(Damaged, match=r"removed/00001\.parquet"):
+        make(source, tmp_path / "pool")
+    path.write_bytes(content)
+    make(source, tmp_path / "pool")
+    assert "k1.png" not in held(open_pool(tmp_path / "pool"))
+
+
+def test_verifying_looks_at_all_that_generations_have(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    make(KINDS["folder"](tmp_path / "items", CHANGES["a payload"](ROWS)), tmp_path / "pool")
+    remove_items(tmp_path / "pool", ["k1.png"])
+    pool = open_pool(tmp_path / "pool")
+    read = pool.verify()
+    compact(tmp_path / "pool")
+    pool = open_pool(tmp_path / "pool")
+    for name in ("files/00001.parquet", "replaced/00001.parquet", "removed/00001.arrow", "removed/00002.parquet"):
+        path = tmp_path / "pool" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(Damaged, match=name):
+            pool.verify()
+        path.unlink()
+        with pytest.raises(Damaged, match=name):
+            pool.verify()
+        path.write_bytes(content)
+    assert 0 < pool.verify() <= read + 1

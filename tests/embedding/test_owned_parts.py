@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from changing_sources import Bytes
 
 import raysal
+from raysal.embedding import moves
 from raysal.errors import PoolError, SourceError
 from raysal.pool import Pool, open_pool
 from raysal.pool.compacting import compact
-from raysal.pool.owners import OwnersOf, has_parts, owner_ids
+from raysal.pool.owners import OwnersOf, has_parts, owner_ids, owner_keys
 from raysal.pool.removing import remove_items
 from raysal.sources.keys import check_keys
 from raysal.sources.table import Table
@@ -35,6 +38,13 @@ def write(path: Path, owners: Sequence[str | None], start: int = 0) -> None:
     )
     path.parent.mkdir(exist_ok=True)
     pq.write_table(table, path, row_group_size=5)
+
+
+class OfBatch(Bytes):
+    """Texts, whose vectors depend on how many there are."""
+
+    def encode(self, items):
+        return np.full((len(items), self.dim), len(items), np.float32)
 
 
 def embed(place: Path, chunk_rows: int = 4) -> Pool:
@@ -100,6 +110,71 @@ def test_a_pool_grows_by_whole_owners_and_refuses_new_parts_of_others(tmp_path):
     with pytest.raises(PoolError, match="owner 'd', and the source has new or changed parts"):
         embed(tmp_path)
     assert owners_by_key(open_pool(tmp_path / "pool")) == before
+
+
+@pytest.mark.parametrize("chunk_rows", [4, 100])
+def test_parts_of_a_file_that_was_only_touched_are_no_new_ones(chunk_rows, tmp_path):
+    """Also where new items share a unit with them, one was quarantined, and one was taken out."""
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    path = embed(tmp_path, chunk_rows).path
+    remove_items(path, ["k4"])
+    before = {key: owner for key, owner in wanted(OWNERS).items() if key != "k4"}
+    os.utime(tmp_path / "items" / "one.parquet", (1, 1))
+    assert owners_by_key(embed(tmp_path, chunk_rows)) == before
+    write(tmp_path / "items" / "two.parquet", ["f", "f", None], start=100)
+    os.utime(tmp_path / "items" / "one.parquet", (2, 2))
+    grown = embed(tmp_path, chunk_rows)
+    now = owners_by_key(grown)
+    assert {key: now.pop(key) for key in before} == before
+    assert set(now) == {"k100", "k101", "k102"}
+    assert {now["k100"], now["k101"]} == {(OwnersOf(grown).ids_of(["f"])["f"], "f")}
+    write(tmp_path / "items" / "three.parquet", ["b"], start=200)
+    with pytest.raises(PoolError, match="owner 'b'"):
+        embed(tmp_path, chunk_rows)
+
+
+def test_parts_that_are_the_same_stay_together_though_a_batch_gives_them_other_vectors(tmp_path):
+    def texts(name, owners, start):
+        keys = [f"k{start + row}" for row in range(len(owners))]
+        (tmp_path / "items").mkdir(exist_ok=True)
+        pq.write_table(
+            pa.table({"key": keys, "text": [str(start)] * len(keys), "page": owners}), tmp_path / "items" / name
+        )
+
+    source = Table(path=tmp_path / "items", owner="page")
+    texts("one.parquet", ["a", "a", "b", "b", "b"], 0)
+    before = owners_by_key(raysal.embed(source, OfBatch(modality="text"), out=tmp_path / "pool"))
+    texts("two.parquet", ["c", "c"], 100)
+    os.utime(tmp_path / "items" / "one.parquet", (1, 1))
+    grown = raysal.embed(source, OfBatch(modality="text"), out=tmp_path / "pool")
+    now = owners_by_key(grown)
+    assert {key: now.pop(key) for key in before} == before
+    assert set(now) == {"k100", "k101"}
+    assert OwnersOf(grown).ids_of(["a", "b"]) == {"a": 0, "b": 2}
+
+
+@pytest.mark.parametrize(("first", "second"), [(OWNERS, None), ([None] * 12, "b")])
+def test_no_later_item_has_the_key_of_an_owner(first, second, tmp_path):
+    write(tmp_path / "items" / "one.parquet", first)
+    embed(tmp_path)
+    write(tmp_path / "items" / "two.parquet", [second], start=100)
+    table = pq.read_table(tmp_path / "items" / "two.parquet")
+    name = "b" if second is None else "k3"  # of an owner; of an item that is its own
+    column = ("key", "page")[second is not None]
+    table = table.set_column(table.column_names.index(column), column, pa.array([name]))
+    pq.write_table(table, tmp_path / "items" / "two.parquet")
+    with pytest.raises(PoolError, match=f"owner '{name}'"):
+        embed(tmp_path)
+
+
+def test_the_owners_that_are_there_are_read_once_for_all_units(tmp_path, monkeypatch):
+    write(tmp_path / "items" / "one.parquet", OWNERS)
+    pool = embed(tmp_path)
+    read = []
+    monkeypatch.setattr(moves, "owner_keys", lambda chunk: read.append(chunk.index) or owner_keys(chunk))
+    write(tmp_path / "items" / "two.parquet", [f"p{place // 2}" for place in range(20)], start=100)
+    assert len(embed(tmp_path).chunks) == len(pool.chunks) + 5
+    assert read == [chunk.index for chunk in pool.chunks]
 
 
 def test_an_owner_keeps_its_id_when_parts_are_removed_and_the_pool_is_compacted(tmp_path):

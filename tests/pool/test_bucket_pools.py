@@ -19,6 +19,7 @@ from stopped_writers import cut_off_after, killed_at
 from tiers import deep, deep_unless
 
 from raysal.buckets import Bucket, Object, cache, lease, retries
+from raysal.buckets.fsspec_transport import FsspecTransport
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
 from raysal.embedding.precomputed import Precomputed
@@ -145,6 +146,28 @@ def test_a_file_system_without_versions_holds_a_pool(tmp_path: Path, monkeypatch
         compact(place)
     assert same(Pool(url), Pool(tmp_path / "pool"))
     assert Pool(url).verify() == Pool(tmp_path / "pool").verify()
+
+
+def test_records_of_a_file_system_that_tells_nothing_but_sizes_are_brought_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    whole = FsspecTransport._object
+    monkeypatch.setattr(FsspecTransport, "_object", lambda *given: whole(*given)._replace(etag=None, changed_ns=0))
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "cache"))
+    url = "memory://pools/sizes"
+    embed_vectors(url)
+    there = directory_of(url)
+    files_of(there).sync()
+    bucket = Bucket(url)
+    other = (
+        bucket.read("commits/00001.json")
+        .replace(b'"attempt": 0', b'"attempt": 1')
+        .replace(b'"attempt":0', b'"attempt":1')
+    )
+    bucket.write("commits/00001.json", other)  # another machine made the chunk anew
+    files_of(directory_of(url)).sync()
+    assert (there / "commits/00001.json").read_bytes() == other
 
 
 # -- stops ------------------------------------------------------------------------------------------------------------

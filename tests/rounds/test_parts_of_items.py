@@ -22,6 +22,7 @@ from raysal.errors import ConfigError, LabelError, PoolError, PoolExhausted, Unk
 from raysal.fleet import LocalFleet, plan_partitions
 from raysal.pool import Pool
 from raysal.pool.owners import OwnersOf
+from raysal.rounds.budgets import FAR_ABOVE, SHARES, Budget, cost_of_candidates
 from raysal.rounds.gathering import gather_vectors
 from raysal.rounds.offered import RowsOffered
 from raysal.scoring.aggregators.registry import AGGREGATORS
@@ -285,6 +286,18 @@ def sum_of_prices(pool: Pool, owner: str) -> float:
     return float(sum(rows["price"].to_pylist()))
 
 
+def test_what_candidates_cost_is_one_number_however_the_pool_is_cut(tmp_path):
+    """Also where some cost more budgets than whole numbers of 64 bits count."""
+    price = np.where(np.arange(40) % 10 == 3, 1e300, 1.0).tolist()
+    pool = make_part_pool(tmp_path / "pool", X[:40], OWNERS[:40], chunk_rows=9, carried={"price": price})
+    found = set()
+    for count in (1, 2, 5):
+        with LocalFleet(plan_partitions(pool, count)) as fleet:
+            facts = fleet.each(cost_of_candidates, Budget(cost=1.0, column="price"))
+        found.add(tuple(sum(column) for column in zip(*facts, strict=True)))
+    assert found == {(40, SHARES * (36 + 4 * FAR_ABOVE))}
+
+
 def test_a_budget_for_nothing_says_what_the_first_pick_costs(pools):
     with pytest.raises(ConfigError, match="cheapest item costs"):
         raysal.select(pools[100], budget=0.5, strategy="random", parts={"by": "owner"})
@@ -390,8 +403,9 @@ def test_what_is_known_by_keys_of_parts_is_refused_where_keys_are_of_owners(pool
     assert {key for key, _ in found} <= set(living())
     assert len(found) == 8
     table = {"key": [f"part-{row:06d}" for row in range(len(X))], "a": [0.5] * len(X), "b": [0.5] * len(X)}
-    with pytest.raises(ConfigError, match="are of items"):
-        batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner"})
+    for labels_of in ("owner", "part"):  # in both cases rows are owners, and the probabilities are of parts
+        with pytest.raises(ConfigError, match="are of items"):
+            batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner", "labels_of": labels_of})
 
 
 def test_a_run_by_owner_is_refused_before_anything_is_labelled(pools, tmp_path):

@@ -215,6 +215,17 @@ def test_what_is_no_stream_of_items_is_refused_by_name(
     assert numbers(pool) == {"a": 1, "c": 2}, "a stream that is mended goes on"
 
 
+def test_a_batch_without_a_column_that_is_named_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    make([arrow(list(ROWS[:2]))], tmp_path / "pool")
+    with pytest.raises(SourceError, match="batch 0 has no column 'label'"):
+        make([arrow(list(ROWS[2:4])).drop_columns(["label"])], tmp_path / "pool")
+    assert set(numbers(make([arrow(list(ROWS[4:6]))], tmp_path / "pool"))) == {
+        row.key for row in (*ROWS[:2], *ROWS[4:6])
+    }
+    single = [Item(key=ROWS[6].key, payload=ROWS[6].data)]  # of one item there may be nothing to carry
+    assert held(make(single, tmp_path / "pool"))[ROWS[6].key][2] is None
+
+
 def test_a_key_of_the_pool_that_comes_twice_is_refused(tmp_path: Path) -> None:
     make(FORMS["tables"](list(ROWS)), tmp_path / "pool")
     for stream in ([*ROWS[:2], ROWS[0]], [Row("k0.png", 99, "l0"), ROWS[0]]):
