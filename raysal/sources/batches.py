@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raysal.arrow_values import text_array
 from raysal.errors import BadItem, ConfigError, SourceError
@@ -23,6 +24,8 @@ from raysal.types import Item
 
 WHERE = "items"
 """What errors call a stream."""
+PROBLEM = "raysal.problem"
+"""The column that says why an item that came by itself cannot be read; null, or not there, where it can."""
 _ROWS = 1024
 """Items that are gathered into one batch, where they come one by one."""
 
@@ -66,11 +69,11 @@ class Batches:
         names = ("key_column", "image_column", "text_column", "vector_column", "carry")
         return {name: getattr(self, name) for name in names}
 
-    @property
-    def _named(self) -> list[str]:
-        """The columns that each batch must have, beside the keys."""
+    def _named(self, table: pa.Table) -> list[str]:
+        """The columns that a batch must have, beside the keys; where no item can be read, none has contents."""
         content = (self.image_column, self.text_column, self.vector_column)
-        return [*(name for name in content if name is not None), *self.carry]
+        unread = PROBLEM in table.column_names and not table[PROBLEM].null_count
+        return [*(name for name in content if name is not None and not unread), *self.carry]
 
     def tables(self) -> Iterator[pa.Table]:
         """Run through the stream once.
@@ -90,7 +93,7 @@ class Batches:
             if table.column_names.count(self.key_column) != 1:
                 problem = f"batch {number} has not one column {self.key_column!r}; its columns: {table.column_names}"
                 raise SourceError(WHERE, problem, "name the column of the keys: key_column")
-            if lacking := [name for name in self._named if name not in table.column_names]:
+            if lacking := [name for name in self._named(table) if name not in table.column_names]:
                 problem = f"batch {number} has no column {lacking[0]!r}; its columns: {table.column_names}"
                 raise SourceError(WHERE, problem, "give each batch all columns that are named")
             if table.num_rows:
@@ -101,8 +104,11 @@ class Batches:
         for first in stream:
             if self._is_one(first):
                 run = [first, *islice(stream, _ROWS - 1)]
-                if not all(map(self._is_one, run)):
-                    raise SourceError(WHERE, "single items and batches are mixed", "give one kind")
+                for place, one in enumerate(run):
+                    if not self._is_one(one):
+                        problem = f"{_short(one)}, behind {place} single items, has no key of its own"
+                        fix = f"give each item one text or whole number as {self.key_column!r}, or give batches alone"
+                        raise SourceError(WHERE, problem, fix)
                 yield _rows(run, self.key_column, self.carry)
             else:
                 yield first
@@ -123,27 +129,39 @@ def _rows(run: list[Any], key_column: str, carry: Sequence[str]) -> dict[str, li
 
 
 def _row(item: Item, key_column: str) -> dict[str, Any]:
-    """An item as columns; its payload is in `image`, `text` or `vector`."""
-    payload = item.payload
-    if isinstance(payload, BadItem):
-        raise SourceError(WHERE, f"item {item.key!r} cannot be read: {payload.problem}", "leave it out, or mend it")
-    name = "text"
+    """An item as columns; its payload is in `image`, `text` or `vector`, or `PROBLEM` says why it has none."""
+    name, payload = "text", item.payload
     if isinstance(payload, bytes | bytearray):
         name = "image"
-    elif not isinstance(payload, str):
-        payload, name = np.asarray(payload), "vector"
-        if payload.ndim > 1:
-            payload, name = _png_of(item.key, payload), "image"
+    elif not isinstance(payload, str | BadItem):
+        name, payload = "vector", _numbers_or_bad(item.key, payload)
+        if isinstance(payload, np.ndarray) and payload.ndim > 1:
+            name, payload = "image", _png_or_bad(item.key, payload)
+    if isinstance(payload, BadItem):
+        name, payload = PROBLEM, payload.problem
     return {key_column: item.key, name: payload, **item.carried}
 
 
-def _png_of(key: str, pixels: Any) -> bytes:
-    """The bytes of a picture that has these pixels."""
+def _numbers_or_bad(key: str, payload: Any) -> NDArray[Any] | BadItem:
+    """A payload as an array of numbers, or what is wrong with it."""
+    try:
+        numbers = np.asarray(payload)
+    except (TypeError, ValueError) as error:
+        return BadItem(key, f"{_short(payload)}: {error}")
+    if numbers.dtype.kind not in "biuf" or not numbers.ndim:
+        return BadItem(key, f"{_short(payload)} is no vector, picture or text")
+    return numbers
+
+
+def _png_or_bad(key: str, pixels: NDArray[Any]) -> bytes | BadItem:
+    """The bytes of a picture that has these pixels, or what is wrong with them."""
     from PIL import Image
 
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        problem = f"item {key!r}: {pixels.dtype} {list(pixels.shape)} is no picture"
-        raise SourceError(WHERE, problem, "pass encoded bytes, or uint8 [h, w] or [h, w, 3]")
+        problem = (
+            f"{pixels.dtype} {list(pixels.shape)} is no picture, which is encoded bytes, or uint8 [h, w] or [h, w, 3]"
+        )
+        return BadItem(key, problem)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -158,10 +176,18 @@ def _table_of(batch: Any, number: int) -> pa.Table:
     if not isinstance(batch, Mapping):
         problem = f"batch {number} is a {type(batch).__name__}"
         raise SourceError(WHERE, problem, "give tables of Arrow, mappings {column: values}, or items")
+    columns = {}
+    for name, values in batch.items():
+        try:
+            columns[str(name)] = _column(values)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise SourceError(
+                WHERE, f"batch {number}, column {name!r}: {error}", "give it values of one type"
+            ) from None
     try:
-        return pa.table({str(name): _column(values) for name, values in batch.items()})
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise SourceError(WHERE, f"batch {number}: {error}", "give columns of one length and type") from None
+        return pa.table(columns)
+    except (pa.ArrowException, ValueError) as error:
+        raise SourceError(WHERE, f"batch {number}: {error}", "give columns of one length") from None
 
 
 def _column(values: Any) -> Any:

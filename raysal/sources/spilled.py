@@ -10,8 +10,8 @@ item, and one file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from numpy.typing import NDArray
 
 from raysal.arrow import ColumnKind
 from raysal.arrow_values import array_of, is_present, numbers_of
-from raysal.errors import ConfigError, DuplicateKeys, SourceError
+from raysal.errors import BadItem, ConfigError, DuplicateKeys, SourceError
 from raysal.pool.lanes import absorb, absorb_texts, begin, number_of
-from raysal.sources.batches import WHERE, Batches
+from raysal.sources.batches import PROBLEM, WHERE, Batches
+from raysal.sources.columns import BATCH_ROWS
+from raysal.sources.listing import bad_item
 from raysal.sources.table import Table
 from raysal.sources.vectors import keys_in
 from raysal.store import remove_temporaries, write_file
+from raysal.types import Columns, Item, Unit
 
 FOLDER = "source"
 """In the directory of a pool."""
@@ -51,6 +54,36 @@ class Spilled(Table):
     def of(cls, pool: Path, batches: Batches) -> Spilled:
         """The items of a pool, with the columns that the caller names."""
         return cls(path=pool / FOLDER, **batches.columns)
+
+    def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
+        """As a table; an item that came as a bad one is that, with its reason."""
+        problems = self._problems(unit)
+        for item in super().read(unit, only):
+            problem = problems.get(item.key)
+            yield item if problem is None else bad_item(item.key, problem, carried=item.carried)
+
+    def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
+        """As a table; an item that came as a bad one is that, with its reason."""
+        problems = self._problems(unit)
+        for some in super().columns(unit, dim):
+            bad = {row: problems[some.keys[row]] for row in some.odd if some.keys[row] in problems}
+            yield replace(some, odd={**some.odd, **{row: BadItem(some.keys[row], why) for row, why in bad.items()}})
+
+    def _problems(self, unit: Unit) -> dict[str, str]:
+        """{key: reason} of the items of a chunk that came as bad ones. They have no payload."""
+        found: dict[str, str] = {}
+        position = 0
+        for name, part, start, count in unit.locator:
+            file = self._reader(name)
+            if PROBLEM in file.schema.names:
+                row = position
+                for batch in file.rows(part, start, count, [PROBLEM], BATCH_ROWS):
+                    for at, problem in enumerate(batch.column(PROBLEM).to_pylist(), start=row):
+                        if problem is not None:
+                            found[unit.keys[at]] = problem
+                    row += batch.num_rows
+            position += count
+        return found
 
 
 def spill(pool: Path, batches: Batches) -> int:
@@ -105,7 +138,7 @@ def _keyed(table: pa.Table, key_column: str, place: int) -> pa.Table:
 def _digests(table: pa.Table) -> NDArray[np.uint64]:
     """A digest of each row, uint64 [n, 2], of what its columns hold and are named."""
     states = begin(table.num_rows)
-    for name in sorted(table.column_names):
+    for name in sorted({*table.column_names} - {PROBLEM}):
         column = table.column(name).combine_chunks()
         number = number_of(f"{name}\0{column.type}")
         if isinstance(column.type, pa.BaseExtensionType):
@@ -118,6 +151,12 @@ def _digests(table: pa.Table) -> NDArray[np.uint64]:
             absorb_texts(states, column, number)
         else:
             absorb(states, content, number)
+    if PROBLEM in table.column_names:  # of the bad rows alone, so that those beside them are what they are without them
+        column = table.column(PROBLEM).combine_chunks()
+        bad = is_present(column)
+        some = states[bad].copy()
+        absorb_texts(some, column.drop_null(), number_of(PROBLEM))
+        states[bad] = some
     return states[:, :2]
 
 
@@ -295,9 +334,23 @@ class _Writer:
         except pa.ArrowException as error:
             problem = f"batches have columns of several types ({error})"
             raise SourceError(WHERE, problem, "give each column one type") from None
+        if PROBLEM in table.column_names and not table[PROBLEM].null_count:
+            table = self._with_payloads(table)
         _write(self._folder / _name(self._number), table, self._bytes)
         self.written += self._rows
         self._held, self._rows, self._bytes, self._number = [], 0, 0, self._number + 1
+
+    def _with_payloads(self, table: pa.Table) -> pa.Table:
+        """A file of bad items alone, with the columns of the file before it, in which they hold nothing."""
+        before = list(_numbers(self._folder))
+        if not before:
+            problem = f"none of its first {table.num_rows} items can be read; the first one: {table[PROBLEM][0]}"
+            raise SourceError(WHERE, problem, "give some that can")
+        schema = pq.read_schema(self._folder / _name(before[-1]))
+        missing = [one for one in schema if one.name not in table.column_names]
+        for one in missing:
+            table = table.append_column(one, pa.nulls(table.num_rows, one.type))
+        return table
 
 
 def _write(path: Path, table: pa.Table, size: int) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from object_store import ObjectStore
@@ -43,14 +44,26 @@ def cut_off_after(store: ObjectStore, writes: int) -> Iterator[list[str]]:
         store.proxy.forget()
 
 
+def started(work: Callable[..., object], *args: Any) -> BaseProcess:
+    """A process that does work in the environment of now. (The server that forks it may be older than this test.)"""
+    child = multiprocessing.get_context("forkserver").Process(target=_as_here, args=(dict(os.environ), work, args))
+    child.start()
+    return child
+
+
+def _as_here(environment: dict[str, str], work: Callable[..., object], args: tuple[Any, ...]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*args)
+
+
 def killed_at(write: int, work: Callable[..., object], *args: Any) -> bool:
     """Do work in a process that is killed behind the n-th object that it writes.
 
     Returns:
         Whether it wrote so many.
     """
-    child = multiprocessing.get_context("forkserver").Process(target=_until, args=(write, work, args))
-    child.start()
+    child = started(_until, write, work, args)
     child.join()
     assert child.exitcode in (-signal.SIGKILL, 0), child.exitcode
     return child.exitcode != 0

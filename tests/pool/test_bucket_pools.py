@@ -15,7 +15,7 @@ import tiny_pools
 from growing_pools import held
 from object_store import ObjectStore
 from small_sources import vectors
-from stopped_writers import cut_off_after, killed_at
+from stopped_writers import cut_off_after, killed_at, started
 from tiers import deep, deep_unless
 
 from raysal.buckets import Bucket, Object, cache, lease, retries
@@ -310,12 +310,7 @@ def test_writers_at_once_make_one_pool(
     url: str, bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each in a process on a machine of its own: those that are not refused find all done, or do it."""
-    import multiprocessing
-
-    context = multiprocessing.get_context("forkserver")
-    children = [context.Process(target=embed_as, args=(str(tmp_path / f"machine{i}"), url)) for i in range(3)]
-    for child in children:
-        child.start()
+    children = [started(embed_as, str(tmp_path / f"machine{i}"), url) for i in range(3)]
     for child in children:
         child.join()
     codes = [child.exitcode for child in children]

@@ -18,7 +18,7 @@ from PIL import Image
 from tiers import deep_unless
 
 import raysal
-from raysal.errors import ConfigError, DuplicateKeys, FingerprintMismatch, SourceError
+from raysal.errors import BadItem, ConfigError, DuplicateKeys, FingerprintMismatch, SourceError
 from raysal.pool import Pool, open_pool
 from raysal.sources import Batches, spilled
 from raysal.sources.of_pool import read_items, source_of
@@ -52,6 +52,10 @@ def numbers(pool: Pool) -> dict[str, int]:
     return {key: int(np.frombuffer(one[1], np.float16)[0]) for key, one in held(pool).items()}
 
 
+def reasons(pool: Pool) -> dict[str, str]:
+    return {row["key"]: row["error"] for chunk in pool.chunks for row in chunk.quarantine().to_pylist()}
+
+
 def exported(pool: Pool, out: Path) -> dict[str, bytes]:
     raysal.export(pool, out=out, form="parquet")
     rows = [row for file in sorted((out / "data").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
@@ -61,6 +65,61 @@ def exported(pool: Pool, out: Path) -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spilled, "FILE_ROWS", 4)
+
+
+BAD: dict[str, Any] = {
+    "read": BadItem("b", "the row of the database is gone"),
+    "floats": np.ones((4, 4, 3)),
+    "four channels": np.ones((4, 4, 4), np.uint8),
+    "an object": {"a": 1},
+    "nothing": None,
+}
+"""Payloads of which nothing can be made."""
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_bad_items_of_a_stream_are_quarantined_and_the_others_are_what_they_are_without_them(
+    kind: str, place: int, tmp_path: Path
+) -> None:
+    encoder: Any = "precomputed" if kind == "vectors" else IMAGES
+
+    def pool_of(bad: dict[str, Any], out: Path) -> Pool:
+        payloads = [np.full(4, row.number, np.float32) if kind == "vectors" else row.data for row in ROWS]
+        items = [Item(key=row.key, payload=one) for row, one in zip(ROWS, payloads, strict=True)]
+        for at, (key, one) in enumerate(bad.items()):
+            items.insert(place + 2 * at, Item(key=key, payload=one))
+        return raysal.embed(items=items, encoder=encoder, out=out, chunk_rows=3, max_quarantine=1)
+
+    bad = {key: one for key, one in BAD.items() if kind == "images" or np.ndim(one) < 2}
+    pool, alone = pool_of(bad, tmp_path / "a"), pool_of({}, tmp_path / "b")
+    assert {key: one[1] for key, one in held(pool).items()} == {key: one[1] for key, one in held(alone).items()}
+    assert set(reasons(pool)) == set(bad)
+    assert "the row of the database is gone" in reasons(pool)["read"]
+
+    before = held(pool)
+    assert held(pool_of(bad, tmp_path / "a")) == before  # and once more, nothing is new
+    late = Item(key="late", payload=BadItem("late", "gone, too"))
+    raysal.embed(items=[late], encoder=encoder, out=tmp_path / "a", max_quarantine=1)
+    assert "gone, too" in reasons(open_pool(tmp_path / "a"))["late"]
+    assert held(open_pool(tmp_path / "a")) == before
+
+
+def test_a_run_of_bad_items_lacks_no_column_that_is_named(tmp_path: Path) -> None:
+    good = [Item(key=f"{n}", payload=np.full(4, n + 1, np.float32)) for n in range(4)]
+    late = Item(key="late", payload=BadItem("late", "gone, too"))
+    for some in (good, [late]):
+        stream = Batches(items=some, vector_column="vector")
+        pool = raysal.embed(stream, out=tmp_path / "pool", max_quarantine=1)
+    assert "gone, too" in reasons(pool)["late"]
+    assert len(pool) == 4
+
+
+def test_a_stream_of_bad_items_alone_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the first one: gone"):
+        raysal.embed(items=[Item(key="a", payload=BadItem("a", "gone"))], out=tmp_path / "pool")
+    raysal.embed(items=[Item(key="a", payload=np.ones(3))], out=tmp_path / "pool")
+    assert len(open_pool(tmp_path / "pool")) == 1
 
 
 @pytest.mark.parametrize("form", FORMS)
