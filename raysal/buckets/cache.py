@@ -153,13 +153,12 @@ def _hold(path: Path) -> bool:
     """Keep a file from being deleted, and say that it was used; false if it is not there."""
     with _guard:
         if path in _held:
-            try:
-                _used(path)
-                _held.move_to_end(path)
-                return True
-            except OSError:  # somebody deleted it by hand
-                os.close(_held.pop(path))
-                return False
+            with contextlib.suppress(OSError):  # it was deleted
+                if os.stat(path).st_ino == os.fstat(_held[path]).st_ino:
+                    _used(path)
+                    _held.move_to_end(path)
+                    return True
+            os.close(_held.pop(path))  # of a file that another process found to be bad; it may have another one there
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -22,6 +22,7 @@ from raysal.embedding.recorded import encoder_fields, source_fields, with_absolu
 from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
+from raysal.pool.chunk import Chunk
 from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
 from raysal.pool.generations import NO_ROW
 from raysal.pool.layout import MANIFEST, read_stamp
@@ -230,10 +231,11 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> tup
     total: dict[int, int] = {}
     count: dict[int, int] = {}
     single = False
+    gone = _removed_ids(pool)
     for unit in source.units_in(changed, pool.manifest.chunk_rows):
         if single := is_single(source, unit):
             break
-        ids = known_ids(pool, unit.keys)
+        ids = {key: gone[key] for key in unit.keys if key in gone} | known_ids(pool, unit.keys)
         for item in source.read(unit):
             if (id := ids.get(item.key)) is not None:
                 place = int(np.searchsorted(firsts, id, "right")) - 1
@@ -287,15 +289,24 @@ def _is_same(record: Any, total: int) -> bool:
 
 
 def _listing_of(pool: Pool, place: int) -> tuple[NDArray[np.int64], list[str]]:
-    """Ids and keys of all items of a chunk, quarantined ones included; nothing if some were removed."""
-    chunk = pool.chunks[place]
-    if chunk.removed is not None:
-        return np.empty(0, np.int64), []
+    """Ids and keys of all items that a chunk was made of, also of quarantined and removed ones."""
+    chunk = Chunk.of(pool.path, pool.records[place], pool.dim)
     tables = chunk.items(["id", "key"]), chunk.quarantine().select(["id", "key"])
     pairs = sorted(
         pair for table in tables for pair in zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True)
     )
     return np.array([id for id, _ in pairs], np.int64), [key for _, key in pairs]
+
+
+def _removed_ids(pool: Pool) -> dict[str, int]:
+    """The ids of items that chunks hold and the pool lacks, by key, the last one of each. Memory for these keys."""
+    found: dict[str, int] = {}
+    for place, chunk in enumerate(pool.chunks):
+        if chunk.removed is not None:
+            ids, keys = _listing_of(pool, place)
+            is_gone = np.isin(ids, chunk.removed.ids).tolist()
+            found |= {key: id for id, key, one in zip(ids.tolist(), keys, is_gone, strict=True) if one}
+    return found
 
 
 def _read_again(source: FileSource, pool: Pool, ids: NDArray[np.int64], keys: Sequence[str], record: Any) -> int:

@@ -42,6 +42,7 @@ from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_file
 from raysal.pool.key_index import extend
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.place import files_of
+from raysal.pool.removing import kept_out
 from raysal.pool.taken_files import KNOWN_BEFORE, KnownFiles, TakenFile, files_in, files_name, read_files, write_files
 from raysal.pool.taking_in import known_ids, take_in
 from raysal.sources.base import OfFiles, Source
@@ -241,17 +242,17 @@ def _plan(
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
-    met, owners = Met(source, known, names, rows), OwnersThere(pool)
+    met, owners, out = Met(source, known, names, rows), OwnersThere(pool), kept_out(pool)
     spans: dict[str, tuple[int, int]] = {}
     kept: list[list[int]] = []
     items = chunks = 0
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
         met.look(unit, old)
-        kept_keys = {key for key, id in old.items() if _is_in(kept_ids, id)}
-        if len(kept_keys) == len(unit.keys):
+        as_they_were = {key for key in unit.keys if key in out or (key in old and _is_in(kept_ids, old[key]))}
+        if len(as_they_were) == len(unit.keys):
             continue
-        owners.check(unit, old, kept_keys)
+        owners.check(unit, old, as_they_were)
         add_spans(spans, source, unit, first_id + items)
         items, chunks = items + len(unit.keys), chunks + 1
         if kept and kept[-1][1] == unit.index:

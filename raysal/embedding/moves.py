@@ -15,7 +15,6 @@ from raysal.errors import DuplicateKeys, PoolError
 from raysal.pool import Pool
 from raysal.pool.lanes import text_hashes
 from raysal.pool.owners import has_parts, owner_keys
-from raysal.pool.removing import kept_out
 from raysal.pool.taken_files import KnownFiles, TakenFile
 from raysal.sources.keys import source_name
 from raysal.types import SourceFile, Unit
@@ -114,17 +113,13 @@ class OwnersThere:
         parts = [np.unique(text_hashes(owner_keys(chunk))) for chunk in self._pool.chunks]
         return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
 
-    @cached_property
-    def _kept_out(self) -> set[str]:
-        return kept_out(self._pool)
-
     def check(self, unit: Unit, there: Collection[str], kept: Collection[str]) -> None:
         """Refuse parts of an owner that is there: its parts would not follow each other, and have two ids for it.
 
         Args:
             unit: of the growth.
             there: the keys of its items that the pool has.
-            kept: the keys of those that stay as they are there.
+            kept: the keys of those that stay as they are there, or stay out.
 
         Raises:
             PoolError: there are some.
@@ -133,7 +128,7 @@ class OwnersThere:
             return
         named: dict[str, None] = {}
         for key, owner in zip(unit.keys, unit.owners or [None] * len(unit.keys), strict=True):
-            if key not in kept and (owner is not None or key not in there) and key not in self._kept_out:
+            if key not in kept and (owner is not None or key not in there):
                 named[key if owner is None else owner] = None
         keys = list(named)
         hashes = text_hashes(text_array(keys))

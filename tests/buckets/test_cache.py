@@ -68,6 +68,15 @@ def test_what_was_listed_and_is_no_more(shards: Bucket, bucket_store: ObjectStor
     assert kept() == set()
 
 
+def test_a_file_that_another_process_downloaded_again_is_held_as_it_is_now(shards: Bucket) -> None:
+    path = cached(shards, found := next(shards.list()))
+    whole = path.read_bytes()
+    path.unlink()  # as that process does where it finds the file to be bad
+    path.write_bytes(whole)
+    assert cached(shards, found) == path
+    assert not cache._delete_unused(path), "it is about to be opened"
+
+
 def test_many_threads_and_processes_download_once(shards: Bucket, bucket_store: ObjectStore) -> None:
     program = (
         "import sys; from raysal.buckets import Bucket, cached; b = Bucket(sys.argv[1]); "

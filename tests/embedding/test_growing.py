@@ -498,3 +498,15 @@ def test_verifying_looks_at_all_that_generations_have(tmp_path: Path) -> None:
             pool.verify()
         path.write_bytes(content)
     assert 0 < pool.verify() <= read + 1
+
+
+@pytest.mark.parametrize("kind", deep_unless({"folder", "csv"}, FILES))
+def test_what_was_only_touched_is_the_same_also_beside_what_was_taken_out(kind: str, tmp_path: Path) -> None:
+    source = KINDS[kind](tmp_path / "items", ROWS)
+    make(source, tmp_path / "pool")
+    before = held(open_pool(tmp_path / "pool"))
+    remove_items(tmp_path / "pool", [list(before)[1]])
+    touch(tmp_path / "items")
+    report = make(source, tmp_path / "pool")
+    assert (report.embedded, report.added, report.replaced) == (0, 0, 0)
+    assert held(open_pool(tmp_path / "pool")) == {key: before[key] for key in before if key != list(before)[1]}
