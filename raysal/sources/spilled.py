@@ -28,6 +28,7 @@ from raysal.pool.lanes import absorb, absorb_texts, begin, number_of
 from raysal.sources.batches import PROBLEM, WHERE, Batches
 from raysal.sources.columns import BATCH_ROWS
 from raysal.sources.listing import bad_item
+from raysal.sources.stream_columns import fitted
 from raysal.sources.table import Table
 from raysal.sources.vectors import keys_in
 from raysal.store import remove_temporaries, write_file
@@ -105,7 +106,7 @@ def spill(pool: Path, batches: Batches) -> int:
     folder.mkdir(exist_ok=True)
     remove_temporaries(folder)
     there = _There.read(folder, batches.key_column)
-    writer = _Writer(folder, there.next_number)
+    writer = _Writer(folder, there.next_number, batches)
     place = 0
     for table in batches.tables():
         keyed = _keyed(table, batches.key_column, place)
@@ -305,8 +306,8 @@ class _There:
 class _Writer:
     """Writes rows into files, whose ends depend on the rows alone, and not on how they were batched."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self._folder, self._number = folder, number
+    def __init__(self, folder: Path, number: int, batches: Batches) -> None:
+        self._folder, self._number, self._batches = folder, number, batches
         self._held: list[pa.Table] = []
         self._rows = self._bytes = self.written = 0
 
@@ -334,23 +335,12 @@ class _Writer:
         except pa.ArrowException as error:
             problem = f"batches have columns of several types ({error})"
             raise SourceError(WHERE, problem, "give each column one type") from None
-        if PROBLEM in table.column_names and not table[PROBLEM].null_count:
-            table = self._with_payloads(table)
+        before = [self._folder / _name(number) for number in _numbers(self._folder)]
+        payload = Spilled.of(self._folder.parent, self._batches)._payload if before else None
+        table = fitted(table, self._batches, DIGEST, before[-1] if before else None, payload)
         _write(self._folder / _name(self._number), table, self._bytes)
         self.written += self._rows
         self._held, self._rows, self._bytes, self._number = [], 0, 0, self._number + 1
-
-    def _with_payloads(self, table: pa.Table) -> pa.Table:
-        """A file of bad items alone, with the columns of the file before it, in which they hold nothing."""
-        before = list(_numbers(self._folder))
-        if not before:
-            problem = f"none of its first {table.num_rows} items can be read; the first one: {table[PROBLEM][0]}"
-            raise SourceError(WHERE, problem, "give some that can")
-        schema = pq.read_schema(self._folder / _name(before[-1]))
-        missing = [one for one in schema if one.name not in table.column_names]
-        for one in missing:
-            table = table.append_column(one, pa.nulls(table.num_rows, one.type))
-        return table
 
 
 def _write(path: Path, table: pa.Table, size: int) -> None:

@@ -112,6 +112,37 @@ def test_a_stream_of_bad_items_alone_is_refused_with_the_first_reason(tmp_path: 
     assert len(open_pool(tmp_path / "pool")) == 1
 
 
+@pytest.mark.parametrize(
+    ("batch", "match"),
+    [
+        ({"key": ["z"], "vector": [[1.0, 2.0]]}, "no column 'label'"),
+        ({"key": ["z"], "text": ["a"], "label": ["x"]}, "no column 'vector'"),
+        ({"key": ["z"], "vector": ["a"], "label": ["x"]}, "'vector' holds string"),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_stream_whose_columns_are_others_leaves_nothing_that_stops_the_next_one(
+    batch: dict[str, Any], match: str, first: bool, tmp_path: Path
+) -> None:
+    def embed(batch: dict[str, Any]) -> Pool:
+        source = Batches(items=[batch], carry=("label",), vector_column="vector")
+        return raysal.embed(source, out=tmp_path / "pool", max_quarantine=1)
+
+    good = {"key": ["a"], "vector": [[3.0, 4.0]], "label": ["x"]}
+    if not first:
+        embed(good)
+    with pytest.raises(SourceError, match=match):
+        embed(batch)
+    assert set(held(embed(good | {"key": ["b"]}))) == ({"b"} if first else {"a", "b"})
+
+
+def test_a_batch_without_a_single_value_is_quarantined_and_stops_no_later_one(tmp_path: Path) -> None:
+    for key, vector in (("a", [3.0, 4.0]), ("z", None), ("b", [5.0, 6.0])):
+        pool = raysal.embed(items=[{"key": [key], "vector": [vector]}], out=tmp_path / "pool", max_quarantine=1)
+    assert set(held(pool)) == {"a", "b"}
+    assert set(reasons(pool)) == {"z"}
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_stream_becomes_a_pool_that_gives_its_media_back(form: str, tmp_path: Path) -> None:
     pool = make(FORMS[form](list(ROWS)), tmp_path / "pool")
