@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any, Literal
 
+import pyarrow as pa
+
+from raysal.arrow import is_list, plain_type
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.columns import ArrowFile
 from raysal.sources.listing import Row, bad_item, check_columns, digest, whole_owners
@@ -44,6 +47,10 @@ class Boxes(Table):
     def _open(self, name: str) -> ArrowFile:
         file = super()._open(name)
         check_columns(file.path, [(self.boxes, "--boxes")], file.schema.names)
+        kind = plain_type(file.schema.field(self.boxes).type)
+        if not (is_list(kind) or pa.types.is_null(kind)):
+            problem = f"column {self.boxes!r} holds {kind}, not boxes"
+            raise SourceError(file.path, problem, "a column of boxes is a list of lists of four numbers")
         return file
 
     def fingerprint(self) -> str:

@@ -136,6 +136,13 @@ def test_boxes_go_into_a_pool_and_are_chosen_by_picture(tmp_path):
     assert set(found["key"].to_pylist()) == {"p0", "p1", "p2", "p3"}
 
 
+@pytest.mark.parametrize("column", [[1.5], ["[[0, 0, 4, 4]]"]])
+def test_a_column_that_holds_no_lists_is_refused_by_its_name(column, tmp_path):
+    pq.write_table(pa.table({"key": ["a"], "image": [png(PICTURES[0])], "place": column}), tmp_path / "t.parquet")
+    with pytest.raises(SourceError, match=r"column 'place' holds (double|string), not boxes"):
+        list(Boxes(path=tmp_path / "t.parquet", boxes="place").units(4))
+
+
 def test_boxes_of_what_is_no_image_are_refused(tmp_path):
     table = pa.table({"key": ["a"], "text": ["b"], "boxes": [[[0.0, 0.0, 1.0, 1.0]]]})
     pq.write_table(table, tmp_path / "a.parquet")
