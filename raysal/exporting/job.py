@@ -117,7 +117,7 @@ def export_pool(
     plan = Plan(pool=pool.fingerprint, choice=chosen.record, options=options.record(), items=chosen.count)
     resumed = 0
     with destination.writing(options):
-        made = not begin(out, plan)
+        made = not begin(out, plan, destination.place)
         destination.begun()
         if made:
             reader = None

@@ -51,11 +51,11 @@ class Plan:
         """Begin an export: write its export.json."""
         write_sealed(out / PLAN, {**self.__dict__, "version": VERSION})
 
-    def check_same(self, out: Path, begun: Mapping[str, Any]) -> None:
+    def check_same(self, place: str, begun: Mapping[str, Any]) -> None:
         """Refuse a directory that was begun with another plan.
 
         Args:
-            out: the directory.
+            place: the path or URL of the export, for errors.
             begun: what its export.json says.
 
         Raises:
@@ -63,9 +63,11 @@ class Plan:
             PoolError: a newer version began it.
         """
         if begun.get("version") != VERSION:
-            raise PoolError(out / PLAN, f"version {begun.get('version')}, this raysal reads {VERSION}", "update raysal")
+            raise PoolError(
+                f"{place}/{PLAN}", f"version {begun.get('version')}, this raysal reads {VERSION}", "update raysal"
+            )
         if begun.get("pool") != self.pool:
-            raise RunError(out, "was begun with another pool, or with this one before it changed", USE_ANOTHER)
+            raise RunError(place, "was begun with another pool, or with this one before it changed", USE_ANOTHER)
         for part, own in (("options", self.options), ("choice", self.choice)):
             then = begun.get(part, {})
             for name in {**then, **own}:
@@ -73,15 +75,16 @@ class Plan:
                 if was != now:
                     digests = all(isinstance(value, str) and len(value) == 64 for value in (was, now))
                     said = f"other {name}" if digests else f"{name} {was!r}, now {now!r}"
-                    raise RunError(out, f"was begun with {said}", USE_ANOTHER)
+                    raise RunError(place, f"was begun with {said}", USE_ANOTHER)
 
 
-def begin(out: Path, plan: Plan) -> bool:
+def begin(out: Path, plan: Plan, place: str) -> bool:
     """Begin an export, or find the one that was begun. The directory is locked.
 
     Args:
         out: the directory.
         plan: what it is to hold.
+        place: the path or URL of the export, for errors: of one into a bucket, the directory is in a cache.
 
     Returns:
         Whether it is finished.
@@ -94,7 +97,7 @@ def begin(out: Path, plan: Plan) -> bool:
     remove_temporaries(out)
     if not (out / PLAN).exists():
         plan.write(out)
-    plan.check_same(out, read_sealed(out / PLAN, ANEW))
+    plan.check_same(place, read_sealed(out / PLAN, ANEW))
     return (out / MANIFEST).exists()
 
 

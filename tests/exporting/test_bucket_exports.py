@@ -94,7 +94,7 @@ def test_what_is_there_is_compared(pool: Pool, bucket_store: ObjectStore) -> Non
     url = f"{bucket_store.url}/out"
     assert export(pool, out=url, form="parquet", shard_items=8).made
     assert not export(pool, out=url, form="parquet", shard_items=8).made
-    with pytest.raises(RunError, match="begun with"):
+    with pytest.raises(RunError, match=f"{url}: was begun with"):
         export(pool, out=url, form="parquet", shard_items=9)
     bucket_store.put("out/data/00001.parquet", b"short")
     with pytest.raises(Damaged, match=f"{url}/data/00001.parquet: 5 bytes"):
