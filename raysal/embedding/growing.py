@@ -226,7 +226,7 @@ def _plan(
     """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
     before = list(changes.as_before)
-    single = _is_single(source, [file.name for file in files])
+    single = _is_single(source, [file.name for file in files], pool.manifest.chunk_rows)
     if single and len(kept_ids):  # those that were only touched are not listed
         old = known_ids(pool, [file.name for file in files if file.name in changes.changed])
         touched = {name for name, id in old.items() if _is_in(kept_ids, id)}
@@ -248,9 +248,9 @@ def _plan(
     for unit in source.units_in(names, rows):
         old = known_ids(pool, unit.keys)
         met.look(unit, old)
-        _check_owners(pool, unit)
         if len(kept_ids) and all(key in old and _is_in(kept_ids, old[key]) for key in unit.keys):
             continue
+        _check_owners(pool, unit)
         add_spans(spans, source, unit, first_id + items)
         items, chunks = items + len(unit.keys), chunks + 1
         if kept and kept[-1][1] == unit.index:
@@ -292,9 +292,9 @@ def _with_digests(taken: Iterable[TakenFile], hashes: FileHashes | None) -> Iter
         yield from (replace(one, sha256=digest) for one, digest in zip(some, found, strict=True))
 
 
-def _is_single(source: FileSource, names: list[str]) -> bool:
+def _is_single(source: FileSource, names: list[str], chunk_rows: int) -> bool:
     """Whether each of these files is one item, which has its name for a key."""
-    some = list(islice(source.units_in(names, len(names) + 1), 1)) if names else []
+    some = list(islice(source.units_in(names, max(len(names) + 1, chunk_rows)), 1)) if names else []
     return bool(some) and len(some[0].keys) == len(names) and is_single(source, some[0])
 
 
