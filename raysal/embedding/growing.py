@@ -227,7 +227,7 @@ def _plan(
     """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
     files = changes.files
     before = list(changes.as_before)
-    single = _is_single(source, [file.name for file in files])
+    single = _is_single(source, [file.name for file in files], pool.manifest.chunk_rows)
     if single and len(kept_ids):  # those that were only touched are not listed
         old = known_ids(pool, [file.name for file in files if file.name in changes.changed])
         touched = {name for name, id in old.items() if _is_in(kept_ids, id)}
@@ -294,9 +294,9 @@ def _with_digests(taken: Iterable[TakenFile], hashes: FileHashes | None) -> Iter
         yield from (replace(one, sha256=digest) for one, digest in zip(some, found, strict=True))
 
 
-def _is_single(source: FileSource, names: list[str]) -> bool:
+def _is_single(source: FileSource, names: list[str], chunk_rows: int) -> bool:
     """Whether each of these files is one item, which has its name for a key."""
-    some = list(islice(source.units_in(names, len(names) + 1), 1)) if names else []
+    some = list(islice(source.units_in(names, max(len(names) + 1, chunk_rows)), 1)) if names else []
     return bool(some) and len(some[0].keys) == len(names) and is_single(source, some[0])
 
 

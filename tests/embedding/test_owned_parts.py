@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,15 @@ from raysal.pool.owners import OwnersOf, has_parts, owner_ids, owner_keys
 from raysal.pool.removing import remove_items
 from raysal.sources.keys import check_keys
 from raysal.sources.table import Table
+from raysal.sources.text import Text
+
+
+class FirstNumber(Bytes):
+    """The first number in a window."""
+
+    def prepare(self, key: str, payload: Any) -> int:
+        return super().prepare(key, payload.split()[0])
+
 
 OWNERS = ["a", "a", None, "b", "b", "b", "c", None, None, "d", "d", "e"]
 
@@ -199,3 +209,18 @@ def test_the_column_of_owners_is_recorded_and_goes_on_with_the_pool(tmp_path):
     again = raysal.embed(tmp_path / "items", out=tmp_path / "pool", chunk_rows=4, max_quarantine=0.5)
     assert again.fingerprint == pool.fingerprint
     assert check_keys(Table(path=tmp_path / "items", owner="page"), 4)[0] == len(OWNERS)
+
+
+def test_a_file_of_owners_that_was_only_touched_is_no_change_of_a_pool_that_grew(tmp_path):
+    def embed_texts() -> Pool:
+        source = Text(path=tmp_path / "texts", window=2)
+        return raysal.embed(source, FirstNumber(modality="text"), out=tmp_path / "pool", chunk_rows=4)
+
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "one.csv").write_text("key,text\na,1 2 3 4 5\nb,6\n")
+    embed_texts()
+    (folder / "two.csv").write_text("key,text\nc,7 8 9\n")
+    before = owners_by_key(embed_texts())
+    os.utime(folder / "one.csv", (1, 1))
+    assert owners_by_key(embed_texts()) == before
