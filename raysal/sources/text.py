@@ -71,8 +71,10 @@ class Text:
         check_carry(self.carry)
         if self.window is not None and self.window < 1:
             raise ConfigError("source.window", f"{self.window} words", "use at least 1")
+        if self.window is None and self.overlap:
+            raise ConfigError("source.overlap", f"{self.overlap} words, and there are no windows", "name window, too")
         if not 0 <= self.overlap < (self.window or 1):
-            problem = f"{self.overlap} words, with windows of {self.window or 0}"
+            problem = f"{self.overlap} words, with windows of {self.window}"
             raise ConfigError("source.overlap", problem, "use less than a window")
 
     @property

@@ -195,3 +195,5 @@ def test_windows_of_a_text_cover_every_word_in_order(window, overlap, tmp_path):
     assert {owner for _, owner in listed(source)} == set(TEXTS)
     with pytest.raises(ConfigError, match="overlap"):
         Text(path=path, window=3, overlap=3)
+    with pytest.raises(ConfigError, match="there are no windows"):
+        Text(path=path, overlap=2)
