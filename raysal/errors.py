@@ -33,47 +33,9 @@ RaysalError                     exit 1: the fault is ours
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-
-def _some(names: Iterable[object], limit: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
-
-
-def _near(name: object, known: Iterable[str]) -> str | None:
-    """The known name that is most like the one that was given, whatever its case and dashes; None if none is."""
-    from difflib import get_close_matches  # 20 ms, and a command is not interrupted in order before it is imported
-
-    plain = {other.casefold(): other for other in reversed(list(known))}
-    asked = str(name).casefold().replace("-", "_").replace(" ", "_")
-    return next((plain[other] for other in get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
-
-
-def _line(text: str) -> str:
-    """Text on one line; keys and messages of other libraries may have line breaks."""
-    return " ".join(text.split()) if len(text.splitlines()) > 1 else text
-
-
-TERMINAL_CODES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, and moves of the cursor
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
-    r"|\x1b[ -/]*[0-~]"  # every other escape
-)
-"""Escapes of ECMA-48, which terminals act on. Ray colours its errors, whether a terminal reads them or not."""
-
-
-def without_codes(text: str) -> str:
-    """What another program says, without codes for a terminal."""
-    return TERMINAL_CODES.sub("", text)
-
-
-def brief(error: BaseException) -> str:
-    """The first line of what another library's error says, up to 200 characters, without codes for a terminal."""
-    return next(iter(without_codes(str(error)).strip().splitlines()), type(error).__name__)[:200]
+from raysal.messages import nearest_name, on_one_line, some_names
 
 
 class RaysalError(Exception):
@@ -98,7 +60,7 @@ class UserError(RaysalError):
         self.where, self.problem, self.fix = str(where), problem, fix
 
     def __str__(self) -> str:
-        return _line(f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else ""))
+        return on_one_line(f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else ""))
 
 
 class ConfigError(UserError):
@@ -109,7 +71,7 @@ class UnknownName(UserError):
     """No part of a kind has that name; `known` lists the names it can have, and the message suggests a near one."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        near = _near(name, known)
+        near = nearest_name(name, known)
         guess = f"did you mean {near!r}? " if near else ""
         super().__init__(kind, f"unknown name {name!r}", f"{guess}use one of: {', '.join(known)}")
         self.kind, self.name, self.known = kind, name, tuple(known)
@@ -137,7 +99,7 @@ class DuplicateKeys(SourceError):
     """Two items of a source share a key. Labels find their item by its key."""
 
     def __init__(self, where: object, keys: Sequence[str], fix: str = "") -> None:
-        super().__init__(where, f"duplicate keys: {_some(keys)}", fix or "make every key unique")
+        super().__init__(where, f"duplicate keys: {some_names(keys)}", fix or "make every key unique")
         self.keys = tuple(keys)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -290,7 +252,7 @@ class ItemsLost(RaysalError):
         self.passed_over, self.words = dict(counts or {}), words
 
     def __str__(self) -> str:
-        return _line(f"{self.pool}: more than {self.allowed:.2%} of its source was lost")
+        return on_one_line(f"{self.pool}: more than {self.allowed:.2%} of its source was lost")
 
 
 class QuarantineExceeded(ItemsLost):
@@ -300,7 +262,7 @@ class QuarantineExceeded(ItemsLost):
         left = self.items - self.quarantined
         usable = f"{left} are usable" if left else "none is usable"
         also = f"; {self.words}" if self.words else ""
-        return _line(
+        return on_one_line(
             f"{self.pool}: {self.quarantined} of {self.items} items are quarantined, more than {self.allowed:.2%}; "
             f"{usable}; `raysal pool quarantine {self.pool}` shows why; mend them, or raise --max-quarantine{also}"
         )
@@ -311,7 +273,7 @@ class PassedOverExceeded(ItemsLost):
 
     def __str__(self) -> str:
         also = f", {self.quarantined} quarantined" if self.quarantined else ""
-        return _line(
+        return on_one_line(
             f"{self.pool}: {self.words}; more than {self.allowed:.2%} of what looks like an item is not among the "
             f"{self.items} items{also}; they are committed; convert the files, name those you want by a "
             "pattern, or raise --max-passed-over"
@@ -334,8 +296,8 @@ class PicturesLost(ItemsLost):
         self.lost = dict(lost)
 
     def __str__(self) -> str:
-        some = _some(f"{key!r} ({why})" for key, why in self.lost.items())
-        return _line(
+        some = some_names(f"{key!r} ({why})" for key, why in self.lost.items())
+        return on_one_line(
             f"{self.pool}: {self.quarantined} of {self.items} pictures could not be trained on, more than "
             f"{self.allowed:.2%}: {some}; the model is made of the rest; mend them, or name their place with --source"
         )
@@ -361,8 +323,8 @@ class MediaLost(ItemsLost):
         self.lost = dict(some)
 
     def __str__(self) -> str:
-        named = _some((f"{key!r} ({why})" for key, why in self.lost.items()), 3)
-        return _line(
+        named = some_names((f"{key!r} ({why})" for key, why in self.lost.items()), 3)
+        return on_one_line(
             f"{self.pool}: {self.quarantined} of {self.items} items could not be exported, more than "
             f"{self.allowed:.2%}: {named}; lost.csv lists them, the rest is there; bring them back and export them "
             "with --keys lost.csv into another directory, or raise --max-lost"
@@ -382,7 +344,7 @@ class VectorsBlurred(RaysalError):
         self.pool, self.blurred, self.vectors = str(pool), blurred, vectors
 
     def __str__(self) -> str:
-        return _line(
+        return on_one_line(
             f"{self.pool}: of {self.blurred} of {self.vectors} vectors, rounding to float16 hides how they differ from "
             "the others, because all have a large part in common; subtract the mean of all vectors from each and embed "
             "them into another directory (this pool is committed, with neighbours that are partly wrong)"
@@ -397,4 +359,4 @@ class FleetError(RaysalError):
         self.partition, self.problem = partition, problem
 
     def __str__(self) -> str:
-        return _line(f"partition {self.partition}: {self.problem}")
+        return on_one_line(f"partition {self.partition}: {self.problem}")

@@ -25,7 +25,7 @@ from raysal.registry import Registry
 
 ROOT = Path(raysal.__file__).parent
 FLOORS = (
-    ("errors", "rng", "defaults"),
+    ("messages", "errors", "rng", "defaults"),
     (
         "store",
         "json_text",
@@ -309,3 +309,14 @@ def test_tests_that_are_named_exist() -> None:
     pattern = re.compile(r"\btests/[\w./]*\w")
     named = {(file, name) for file, path in FILES.items() for name in pattern.findall(path.read_text("utf-8"))}
     assert not {(file, name) for file, name in named if not (ROOT.parent / name).exists()}
+
+
+def test_nothing_lies_at_the_top_that_does_not_belong_there() -> None:
+    """Pools and labels that commands of a test wrote were once committed by their folders."""
+    top = ROOT.parent
+    if not (top / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=top, check=True, capture_output=True, text=True).stdout
+    belongs = {"pyproject.toml", "constraints.txt", "raysal", "deploy", "configs", "tests", "benchmarks", "docs"}
+    belongs |= {"findings", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"}
+    assert {name for name in {line.split("/")[0] for line in listed.splitlines()} - belongs if name[0] != "."} == set()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysal import errors
+from raysal import errors, messages
 
 EXAMPLES: dict[str, tuple[object, ...]] = {
     "RaysalError": ("what went wrong",),
@@ -95,5 +95,5 @@ CODES = ["\x1b[36m", "\x1b[0m", "\x1b[1;38;5;208m", "\x1b[2K", "\x1b]8;;http://x
 def test_what_other_programs_say_is_quoted_without_codes_for_a_terminal(parts: list[str]) -> None:
     """Whatever stands between the codes stays."""
     kept = "".join(part for part in parts if part not in CODES)
-    assert errors.without_codes("".join(parts)) == kept
-    assert errors.brief(ValueError("".join(parts))) == (kept.strip().splitlines() or ["ValueError"])[0][:200]
+    assert messages.without_codes("".join(parts)) == kept
+    assert messages.brief(ValueError("".join(parts))) == (kept.strip().splitlines() or ["ValueError"])[0][:200]

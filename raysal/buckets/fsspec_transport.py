@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from raysal.buckets.base import Body, Failure, Object
-from raysal.errors import MissingExtra, brief
+from raysal.errors import MissingExtra
+from raysal.messages import brief
 
 _VERSION = ("ETag", "etag", "e_tag", "sha256", "md5", "checksum", "blob_id")
 _CHANGED = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from raysal.buckets import retries
 from raysal.buckets.base import Body, Failure, Object, Reason
-from raysal.errors import MissingExtra, brief
+from raysal.errors import MissingExtra
+from raysal.messages import brief
 
 SCHEMES = ("s3", "gs", "az", "abfss", "http", "https")
 _PAGE = 1000

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from raysal.cli.dashboards import Finding, dashboards
-from raysal.errors import without_codes
+from raysal.messages import without_codes
 
 MIN_RAY = (2, 54)
 """In earlier versions, web pages could reach a dashboard's DELETE endpoints (CVE-2026-27482)."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
-from raysal.errors import BadItem, EncoderError, MemoryWarning, RaysalError, brief
+from raysal.errors import BadItem, EncoderError, MemoryWarning, RaysalError
+from raysal.messages import brief
 
 Result = NDArray[np.floating[Any]] | Exception
 """A vector [d], or why there is none."""

@@ -19,7 +19,8 @@ from raysal.embedding.encoding import halving_warner
 from raysal.embedding.rounding import Rounding
 from raysal.embedding.torch_model import keep_freed_memory
 from raysal.embedding.unit import quarantine_unit, unit_writer
-from raysal.errors import ConfigError, EncoderError, FingerprintMismatch, brief
+from raysal.errors import ConfigError, EncoderError, FingerprintMismatch
+from raysal.messages import brief
 from raysal.pool import ChunkStage, StagedChunk
 from raysal.sources.base import Source
 from raysal.types import Unit

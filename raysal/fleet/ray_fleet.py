@@ -26,13 +26,14 @@ import ray.exceptions
 import torch
 
 from raysal.config import FleetConfig
-from raysal.errors import ConfigError, FleetError, RaysalError, brief, without_codes
+from raysal.errors import ConfigError, FleetError, RaysalError
 from raysal.fleet import recovery
 from raysal.fleet.actors import PartitionActor, ServiceActor, actor_options
 from raysal.fleet.address import REACH_TIMEOUT, check_address, keeping_sigterm, no_cluster
 from raysal.fleet.recovery import CREATION_TIMEOUT, RETRY_PAUSE, Recovery
 from raysal.fleet.replay import Behind, Call, Stale
 from raysal.fleet.specs import PartitionSpec, plan_partitions
+from raysal.messages import brief, without_codes
 from raysal.pool import Pool
 
 R = TypeVar("R")

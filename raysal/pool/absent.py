@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysal.errors import brief
+from raysal.messages import brief
 from raysal.pool.quarantine import lost_among
 
 NAMED = 5

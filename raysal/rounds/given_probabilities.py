@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from raysal.arrays import Column, columns_of, texts_of
 from raysal.context import RoundContext
-from raysal.errors import ConfigError, brief
+from raysal.errors import ConfigError
 from raysal.fleet import Fleet
+from raysal.messages import brief
 from raysal.paths import with_home
 from raysal.pool import Pool
 from raysal.scoring.given_probabilities import GivenProbabilities, place_given

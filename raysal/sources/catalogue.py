@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysal.arrow import ColumnKind
-from raysal.errors import MissingExtra, SourceError, brief
+from raysal.errors import MissingExtra, SourceError
+from raysal.messages import brief
 from raysal.sources.columns import ArrowFile
 from raysal.sources.kinds import FITS, SEPARATORS, TABLES
 from raysal.sources.listing import check_columns

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.errors import MissingExtra, brief
+from raysal.errors import MissingExtra
+from raysal.messages import brief
 from raysal.types import Pixels
 
 MAX_PIXELS = 89_478_485

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raysal.errors import MissingExtra, SourceError, brief
+from raysal.errors import MissingExtra, SourceError
+from raysal.messages import brief
 from raysal.numerics import ceil_div
 from raysal.sources.datasets import ROOT, Dataset, said_by
 from raysal.sources.kinds import ZARR
