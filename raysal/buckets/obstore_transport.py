@@ -76,11 +76,12 @@ class ObstoreTransport:
         except Exception as error:
             fail(error)
 
-    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> None:
+    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> str | None:
         """See `Transport.put`."""
         mode: Any = "create" if only_if_absent else "overwrite" if etag is None else {"e_tag": etag}
         try:
-            self.requests.put(self.store, name, data, mode=mode)
+            written: str | None = self.requests.put(self.store, name, data, mode=mode)["e_tag"]
+            return written
         except Exception as error:
             fail(error)
 

@@ -276,10 +276,28 @@ def forget_connections() -> None:
 def test_what_is_written_is_read(there: Bucket, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(DATA * 6)
     written = there.write("deep/in/it", tmp_path / "file")
-    assert written == there.look_at("deep/in/it")
+    assert written == there.look_at("deep/in/it")._replace(changed_ns=0)
+    assert [written] == [found._replace(changed_ns=0) for found in there.list("deep")]
     assert there.read("deep/in/it", etag=written.etag) == DATA * 6
     there.delete(["deep/in/it", "never"])
     assert there.look_at("deep/in/it") is None
+
+
+def test_the_version_of_what_is_written_is_the_one_that_was_written(there: Bucket, bucket_store: ObjectStore) -> None:
+    """A writer that is paused behind its write does not take the version of another one for its own."""
+    bucket_store.before("HEAD", "*", lambda: bucket_store.put("photos/state", b"theirs"))
+    first = there.write("state", b"ours", only_if_absent=True)
+    bucket_store.put("photos/state", b"theirs")
+    with pytest.raises(Taken):
+        there.write("state", b"ours again", etag=first.etag)
+    assert bucket_store.get("photos/state") == b"theirs"
+
+
+@pytest.mark.parametrize("bytes_", [0, 12_000_000], ids=["empty", "in parts"])
+def test_a_file_of_any_size_is_the_version_that_a_listing_shows(there: Bucket, tmp_path: Path, bytes_: int) -> None:
+    (tmp_path / "file").write_bytes(bytes(bytes_))
+    written = there.write("large", tmp_path / "file", only_if_absent=True)
+    assert [written] == [found._replace(changed_ns=0) for found in there.list("large")]
 
 
 def test_of_many_writers_one_wins(there: Bucket, bucket_store: ObjectStore) -> None:

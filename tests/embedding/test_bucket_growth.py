@@ -12,7 +12,7 @@ from small_sources import vectors
 from stopped_writers import cut_off_after
 from tiers import deep_unless
 
-from raysal.buckets import cache, retries
+from raysal.buckets import cache, lease, retries
 from raysal.embedding.file_hashes import TABLE
 from raysal.embedding.job import embed
 from raysal.embedding.missing import remove_missing
@@ -38,8 +38,9 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objects(store: ObjectStore, prefix: str) -> dict[str, bytes]:
-    """What a pool holds, without what tells times."""
-    names = (name for name in store.names() if name.startswith(f"{prefix}/") and not name.endswith("source.json"))
+    """What a pool holds, without what tells times and writers."""
+    told = ("source.json", lease.NAME)
+    names = (name for name in store.names() if name.startswith(f"{prefix}/") and not name.endswith(told))
     return {name.removeprefix(f"{prefix}/"): store.get(name) for name in names}
 
 

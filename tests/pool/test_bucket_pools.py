@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -64,7 +65,9 @@ def same(one: Pool, other: Pool) -> bool:
 
 
 def named_in(store: ObjectStore, prefix: str) -> set[str]:
-    return {name.removeprefix(prefix) for name in store.names() if name.startswith(prefix)}
+    """The objects of a pool, without the lock of its last writer."""
+    names = {name.removeprefix(prefix) for name in store.names() if name.startswith(prefix)}
+    return names - {lease.NAME}
 
 
 # -- one pool, two places ---------------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def test_a_job_that_was_cut_off_at_any_write_goes_on_to_the_same_objects(
     embed_vectors(f"{bucket_store.url}/pools/whole")
     with cut_off_after(bucket_store, writes):
         embed_vectors(url)
-    if not named_in(bucket_store, "pools/a/.writer"):
+    if f"pools/a/{lease.NAME}" not in bucket_store.names():
         another_machine(monkeypatch, tmp_path / "other")
     embed_vectors(url)
     assert same(Pool(url), Pool(f"{bucket_store.url}/pools/whole"))
@@ -318,7 +321,9 @@ def test_writers_at_once_make_one_pool(
     assert set(codes) <= {0, 4}
     embed_vectors(tmp_path / "pool")
     assert same(Pool(url), Pool(tmp_path / "pool"))
-    assert not [name for name in bucket_store.names() if "/." in name]
+    left = [name for name in bucket_store.names() if "/." in name]
+    assert left == [f"pools/a/{lease.NAME}"]
+    assert json.loads(bucket_store.get(left[0]))["ended"]
 
 
 def embed_as(folder: str, url: str) -> None:
