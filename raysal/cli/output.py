@@ -31,6 +31,7 @@ import typer
 
 from raysal.cli.ending import has_come, how_it_ended
 from raysal.errors import ItemsLost, RaysalError, RaysalWarning
+from raysal.messages import with_places
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -154,7 +155,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(_json_line(outcome.data))
     elif isinstance(outcome.view, str):
-        print(with_urls(outcome.view))
+        print(with_places(outcome.view))
     else:
         from rich.console import Console
 
@@ -208,7 +209,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         One line for people, and the exit code.
     """
     if isinstance(error, RaysalError):
-        return with_urls(_one_line(error)), error.exit_code
+        return _one_line(error), error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort) or has_come():
         return how_it_ended()
     usage = getattr(
@@ -232,14 +233,6 @@ def _usage(error: BaseException, message: str) -> tuple[str, int]:
     if path.endswith(" embed") and "unexpected extra argument" in message:  # the shell has replaced a pattern
         message = f"{message.rstrip('.')}; one source is taken: quote a pattern, as 'data/*.parquet'"
     return f"{_one_line(message).rstrip('.')}; see `{path} --help`", int(getattr(error, "exit_code", USER))
-
-
-def with_urls(message: str) -> str:
-    """A message with the URLs of pools in buckets, where it has the directories that stand for them here."""
-    mirrors = sys.modules.get("raysal.pool.mirror")
-    for mirror in mirrors.known_mirrors() if mirrors is not None else ():
-        message = message.replace(str(mirror.directory), mirror.place)
-    return message
 
 
 def _one_line(message: object) -> str:

@@ -97,10 +97,10 @@ class Chunk:
             # `column.flatten` would import `pyarrow.compute`, which takes as long as to open the pool.
             values: NDArray[np.float16] = numbers_of(column.values)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
+            raise Damaged(self._where("vectors"), f"cannot be read ({error})", how_to_repair(self.index)) from None
         if values.shape != (self.stored * self.dim,):
             problem = f"holds {values.size} numbers, not {self.stored} x {self.dim}"
-            raise Damaged(path, problem, how_to_repair(self.index))
+            raise Damaged(self._where("vectors"), problem, how_to_repair(self.index))
         return values.reshape(self.stored, self.dim)
 
     def items(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -148,7 +148,7 @@ class Chunk:
             with pq.ParquetFile(path) as file:
                 return file.read(columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError) as error:
-            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
+            raise Damaged(self._where(kind), f"cannot be read ({error})", how_to_repair(self.index)) from None
 
     def check(self) -> None:
         """Read every byte of the chunk's files, also of those that were found intact before.
@@ -191,6 +191,10 @@ class Chunk:
     def name_of(self, kind: str) -> str:
         """The name of one of the chunk's files, relative to the pool."""
         return next(name for name in self.files if name.startswith(f"{kind}/"))
+
+    def _where(self, kind: str) -> Path | str:
+        """One of the chunk's files, for an error."""
+        return files_of(self.pool).where(self.name_of(kind))
 
     def _intact(self, kind: str, *, anew: bool = False) -> IntactFile:
         """Compare one of the chunk's files with its record, unless that was done."""
