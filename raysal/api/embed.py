@@ -92,6 +92,7 @@ def embed(
     """
     from raysal.embedding.job import embed as run_job
     from raysal.sources import Batches, check_apart
+    from raysal.sources.listed_once import listed_once
 
     out = as_place("out", out)
     if (source is None) == (items is None):
@@ -124,8 +125,9 @@ def embed(
     assert not isinstance(source, Batches)
     if isinstance(source, str | Path):
         check_apart(source, out)
-    found = source_of(source)
-    run_job(found, encoder_of(encoder, found), out, **options)
+    with listed_once():
+        found = source_of(source)
+        run_job(found, encoder_of(encoder, found), out, **options)
     return open_pool(out)
 
 

@@ -189,47 +189,49 @@ def embed(
         from raysal.pool.layout import read_passed_over
         from raysal.pool.place import directory_of
         from raysal.sources import check_apart, detect_source
+        from raysal.sources.listed_once import listed_once
 
         look_now()
 
         check_apart(source, out)
-        items = detect_source(
-            source,
-            key_column=key_column,
-            keys=keys,
-            vector_column=vector_column,
-            image_column=image_column,
-            text_column=text_column,
-            hdu=hdu,
-            owner=owner,
-            boxes=boxes,
-            box_form=None if box_form is None else box_form.value,
-            window=window,
-            overlap=overlap,
-            carry=tuple(carry or ()),
-            data=data,
-        )
-        given = {"size": size, "precision": precision and precision.value, "origin": origin}
-        fields = {name: value for name, value in given.items() if value is not None}
-        named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
-        done = run_job(
-            items,
-            encoder_of(named, items),
-            out,
-            batch_size=batch_size,
-            chunk_rows=chunk_rows,
-            workers=workers,
-            decode_threads=decode_threads,
-            max_quarantine=max_quarantine,
-            max_passed_over=max_passed_over,
-            backend=backend.value,
-            device=device,
-            metric=metric.value,
-            scale=scale,
-            check=check.value,
-            report=lambda count, total: report("embedding", count, total),
-            checking=lambda count, total: report("checking", count, total),
-        )
+        with listed_once():
+            items = detect_source(
+                source,
+                key_column=key_column,
+                keys=keys,
+                vector_column=vector_column,
+                image_column=image_column,
+                text_column=text_column,
+                hdu=hdu,
+                owner=owner,
+                boxes=boxes,
+                box_form=None if box_form is None else box_form.value,
+                window=window,
+                overlap=overlap,
+                carry=tuple(carry or ()),
+                data=data,
+            )
+            given = {"size": size, "precision": precision and precision.value, "origin": origin}
+            fields = {name: value for name, value in given.items() if value is not None}
+            named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
+            done = run_job(
+                items,
+                encoder_of(named, items),
+                out,
+                batch_size=batch_size,
+                chunk_rows=chunk_rows,
+                workers=workers,
+                decode_threads=decode_threads,
+                max_quarantine=max_quarantine,
+                max_passed_over=max_passed_over,
+                backend=backend.value,
+                device=device,
+                metric=metric.value,
+                scale=scale,
+                check=check.value,
+                report=lambda count, total: report("embedding", count, total),
+                checking=lambda count, total: report("checking", count, total),
+            )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined" if done.quarantined else ""
     lost += ": none is usable" if 0 < done.items == done.quarantined else ""

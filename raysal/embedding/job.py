@@ -37,6 +37,7 @@ from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import OfFiles, PassesOver, Source
 from raysal.sources.begun import listed_for
+from raysal.sources.listed_once import listed_once
 from raysal.store import check_kind
 from raysal.types import Check, Metric, PassedOver, Stamp
 
@@ -81,6 +82,7 @@ class EmbedReport:
         return self.embedded / self.seconds if self.seconds else 0.0
 
 
+@listed_once()
 def embed(
     source: Source,
     encoder: Encoder,

@@ -29,6 +29,7 @@ from raysal.pool.layout import MANIFEST, read_records, read_stamp, write_stamp
 from raysal.sources.base import Source, Stamped
 from raysal.sources.begun import as_begun
 from raysal.sources.keys import source_name
+from raysal.sources.listed_once import forget_listings
 from raysal.types import Stamp, Unit
 
 Progress = Callable[[int, int], None]
@@ -66,6 +67,7 @@ def stamp_of(source: Source) -> Stamp | None:
     age = time.time_ns() - stamp.newest_ns
     if 0 <= age < TICK_NS:
         time.sleep((TICK_NS - age) / 1e9)
+        forget_listings()
         stamp = source.stamp()
     return stamp
 
@@ -159,6 +161,7 @@ def check_unchanged(source: Source, before: Stamp | None) -> None:
     Raises:
         SourceError: a file was written, replaced or touched, or cannot be listed any more.
     """
+    forget_listings()
     now = stamp_of(source)
     if before is None or now is None or now.digest == before.digest:
         return

@@ -17,7 +17,6 @@ from raysal.pool.sealed_table import check_seal
 from raysal.pool.taken_files import SHA256_TABLE, files_name
 from raysal.store import read_sealed
 
-
 NAMED_BY_NONE = (files_name(0), SHA256_TABLE)
 """Tables that carry their digests themselves; a pool may lack them."""
 DELETE = "delete it: what it says is found out anew, by the contents of the source"
