@@ -101,8 +101,6 @@ class Changes:
     """The names of those among them that it took in as they were; the others are new."""
     as_before: list[SourceFile] = field(default_factory=list)
     """Files whose items the pool has, and of which it does not know size and time."""
-    gone: int = 0
-    """Files that it took in and that are not there any more."""
 
 
 def find_changes(pool: Pool, source: FileSource, known: KnownFiles, hashes: FileHashes | None = None) -> Changes:
@@ -134,7 +132,6 @@ def find_changes(pool: Pool, source: FileSource, known: KnownFiles, hashes: File
         found.as_before += [file for file in some if file.name in had]
         found.files += [file for file, one in zip(some, same, strict=True) if not one and file.name not in had]
         found.changed |= {file.name for file, one in zip(some, same, strict=True) if not one and file.name not in new}
-    found.gone = int(known.gone.sum())
     return found
 
 

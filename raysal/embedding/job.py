@@ -74,7 +74,7 @@ class EmbedReport:
     replaced: int = 0
     """items of it that changed, and that new ones stand for"""
     gone: int = 0
-    """files that it took in and that are not in the source any more; their items stay"""
+    """files that it took in and that are not in the source any more, and whose items no other file has: they stay"""
 
     @property
     def items_per_second(self) -> float:

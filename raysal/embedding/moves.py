@@ -63,6 +63,11 @@ class Met:
         else:
             runs.extend((name, first_id, count))
 
+    @property
+    def runs(self) -> NDArray[np.int64]:
+        """The ids that lie in the files, int64 [n, 2]: the first of a run, and how many."""
+        return np.frombuffer(self._runs, np.int64).reshape(-1, 3)[:, 1:]
+
     def taken(self, files: Iterable[SourceFile]) -> Iterator[TakenFile]:
         """For each run of ids, the file that has it.
 

@@ -280,6 +280,19 @@ class KnownFiles:
         runs = np.searchsorted(self._bounds, ids, "right") - 1
         return np.asarray(self._owners[runs])
 
+    def runs_of(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The runs of ids of some files.
+
+        Args:
+            places: of the files here, ascending.
+
+        Returns:
+            Where each run begins, where it ends, and the place of its file; int64 [n] each.
+        """
+        owners = self._owners[: len(self._bounds)]
+        runs = np.flatnonzero(np.isin(owners, places))  # the last one has no file
+        return self._bounds[runs], self._bounds[runs + 1], owners[runs]
+
 
 def _etag_hashes(etags: Sequence[str | None]) -> NDArray[np.int64]:
     """Hashes of etags, int64 [n]; `NO_ETAG` where there is none."""
