@@ -227,7 +227,7 @@ def _plan(
     kept_ids: NDArray[np.int64],
     hashes: FileHashes | None,
 ) -> tuple[Begun | None, NDArray[np.int64]]:
-    """Decide which items come under which ids, and begin; `kept_ids` are as they were. What was begun, and `Met.runs`."""
+    """Decide which items come under which ids, and begin: what was begun, and `Met.runs`. `kept_ids` stay."""
     no_runs = np.empty((0, 2), np.int64)
     files = changes.files
     before = list(changes.as_before)
