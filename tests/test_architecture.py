@@ -34,6 +34,7 @@ FLOORS = (
         "tables",
         "types",
         "config",
+        "config_problems",
         "config_sections",
         "former_names",
         "registry",
