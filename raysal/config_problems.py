@@ -26,7 +26,7 @@ _WORDS = {
     "string_too_short": ("is empty", "write something, or leave it out"),
 }  # fmt: skip
 """{a kind of problem, as pydantic calls it: what is wrong, and what to do}."""
-_BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
+_BOUNDS = {"ge": "{:g} or more", "gt": "more than {:g}", "le": "{:g} or less", "lt": "less than {:g}"}
 _CHOICE = "is neither the name of a part nor a table", 'write a name in quotes, or a table with `name = "..."`'
 
 
