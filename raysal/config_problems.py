@@ -19,7 +19,7 @@ _TRUTH, _PLACE = ("is neither true nor false", "write true or false"), ("is no p
 _TABLE = "is no table", "write a table with its fields"
 _WORDS = {
     "int_type": _WHOLE, "int_parsing": _WHOLE, "int_from_float": _WHOLE, "int_parsing_size": _WHOLE,
-    "float_type": _NUMBER, "float_parsing": _NUMBER, "finite_number": _NUMBER,
+    "float_type": _NUMBER, "float_parsing": _NUMBER, "finite_number": ("is no finite number", "write one"),
     "string_type": _TEXT, "bool_type": _TRUTH, "bool_parsing": _TRUTH,
     "tuple_type": _LIST, "list_type": _LIST, "path_type": _PLACE,
     "dict_type": _TABLE, "model_type": _TABLE, "model_attributes_type": _TABLE, "dataclass_type": _TABLE,

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
+from raysal.embedding.beginning import begun_or_nothing, check_place
 from raysal.embedding.changes import FileSource, FirstSpans
-from raysal.embedding.devices import devices_of, on_device
+from raysal.embedding.devices import check_device, devices_of, on_device
 from raysal.embedding.file_hashes import TABLE, hashed
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
@@ -152,7 +153,8 @@ def embed(
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
         FingerprintMismatch: `out` holds a pool of another encoder.
         SourceChanged: `out` holds a pool of another source, or the source has other contents now.
-        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
+        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version; or it is no pool,
+            and holds other files.
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
@@ -169,11 +171,14 @@ def embed(
     )
     pool = directory_of(out).absolute()
     check_kind(pool, MANIFEST)  # before a long listing
+    check_place(pool)
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     device = getattr(encoder, "device", "cpu")
     if backend == "local":
         work = replace(work, devices=devices_of(device))
+        for one in work.devices:
+            check_device(one)
         encoder = on_device(encoder, work.devices[0])
         check_precision(getattr(encoder, "precision", "float32"), work.devices[0])
     else:
@@ -199,8 +204,7 @@ def embed(
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
-    pool.mkdir(parents=True, exist_ok=True)
-    with files_of(pool).writing():  # a second writer would remove the files that this one has staged
+    with begun_or_nothing(pool):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)

@@ -163,6 +163,8 @@ def finetune(
         if (out / MODEL).exists():
             return _finished(out, since)
     where = pictures_of(pool, source)  # which refuses what cannot be read, before anything is written
+    backbone = start.backbone()
+    place_model(backbone.module, device)  # which refuses a device that is not there
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "model"):
         if (out / MODEL).exists() or (begun is None and (out / PLAN).exists()):
@@ -172,8 +174,6 @@ def finetune(
         (out / WORK).mkdir(exist_ok=True)
         for folder in (out, out / WORK):
             remove_temporaries(folder)
-        backbone = start.backbone()
-        place_model(backbone.module, device)
         pictures = gather_pictures(where, chosen.keys, backbone, out / WORK, decode_threads, report)
         with torch_threads(plan["threads"]), freed_memory_kept():
             record, resumed = _train(

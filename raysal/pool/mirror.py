@@ -180,6 +180,10 @@ class Mirror(PoolFiles):
         start = f"{folder}/"
         return {name[len(start) :]: found.size for name, found in self.known().items() if name.startswith(start)}
 
+    def top(self) -> frozenset[str]:
+        """As of a directory; folders are those that hold objects."""
+        return frozenset(name.partition("/")[0] for name in self.known())
+
     def check_size(self, name: str, size: int, fix: str) -> None:
         """As of a directory: by the listing, which is made again where it says otherwise."""
         if (found := self._object(name)) is None or found.size != size:

@@ -185,7 +185,7 @@ def test_what_a_part_remembers_is_carried_on(pool, data):
         ({"parts": ["none", {"name": "uniform", "share": -1}]}, "narrow.parts.1.share", "more than 0"),
         ({"parts": [{"name": "uniform", "share": "much"}]}, "narrow.parts.0.share", "number"),
         ({"parts": [{"name": "uniform", "share": float("inf")}]}, "narrow.parts.0.share", "finite"),
-        ({"parts": [{"share": 1}]}, "narrow.parts.0.name", "required"),
+        ({"parts": [{"share": 1}]}, "narrow.parts.0.name", "is not given"),
         ({"parts": []}, "narrow.parts", "none"),
         ({"parts": ["uniform", "filter:anchoral"]}, "narrow.parts.1", "one sweep"),
         ({"parts": ["seals", "none", {"name": "seals", "neighbours": 5}]}, "narrow.parts", "accumulate"),

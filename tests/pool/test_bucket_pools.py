@@ -241,8 +241,9 @@ def test_a_process_that_was_killed_leaves_no_lock_to_its_machine(write: int, url
 
 def test_leftovers_of_other_contents_go_when_the_chunk_is_there(bucket_store: ObjectStore, url: str) -> None:
     bucket_store.put("pools/a/vectors/00001-0123456789abcdef.arrow", b"of a writer that was stopped")
-    bucket_store.put("pools/a/notes.txt", b"a person's")
     embed_vectors(url)
+    bucket_store.put("pools/a/notes.txt", b"a person's")
+    remove_items(url, ["k1"])
     left = named_in(bucket_store, "pools/a/")
     assert "vectors/00001-0123456789abcdef.arrow" not in left
     assert "notes.txt" in left
