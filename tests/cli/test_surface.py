@@ -161,6 +161,7 @@ SURFACE = {
     ],
     "label skip": ["run", "keys", "--annotator", "--pool"],
     "label withdraw": ["run", "keys", "--annotator", "--pool"],
+    "pool changes": ["pool", "--since", "-k"],
     "pool compact": ["pool"],
     "pool export": ["pool", "--out/-o*", "--force"],
     "pool info": ["pool"],

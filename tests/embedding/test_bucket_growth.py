@@ -19,7 +19,7 @@ from raysal.embedding.missing import remove_missing
 from raysal.embedding.precomputed import Precomputed
 from raysal.pool import open_pool
 from raysal.pool.compacting import compact
-from raysal.pool.taking_in import links_of
+from raysal.pool.links import links_of
 
 FILES = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
 MORE = (

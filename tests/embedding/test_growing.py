@@ -43,9 +43,9 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import BEGUN, read_begun
+from raysal.pool.links import links_of
 from raysal.pool.removing import remove_items
 from raysal.pool.taken_files import SHA256_TABLE, files_name
-from raysal.pool.taking_in import links_of
 from raysal.sources.npy import Npy
 from raysal.sources.of_pool import read_items, source_of
 from raysal.web.catalogue import Entry
