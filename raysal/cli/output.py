@@ -18,6 +18,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import traceback
 import unicodedata
@@ -227,7 +228,19 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"unexpected {type(error).__name__}: {_one_line(error)}; --debug shows where", 1
 
 
+_WORDS = (
+    (re.compile("Value error, "), ""),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"out of range; use \1 or more"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"out of range; use \1 or less"),
+    (re.compile("Input should be a valid integer.*"), "not a valid integer"),
+    (re.compile("Input should be a valid number.*"), "not a valid number"),
+)
+"""What newer versions of typer say of values in the words of pydantic, and how it is said here."""
+
+
 def _usage(error: BaseException, message: str) -> tuple[str, int]:
+    for words, own in _WORDS:
+        message = words.sub(own, message)
     context = getattr(error, "ctx", None)
     path = "raysal" if context is None else context.command_path
     if path.endswith(" embed") and "unexpected extra argument" in message:  # the shell has replaced a pattern

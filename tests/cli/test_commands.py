@@ -276,7 +276,7 @@ def test_pool_info_verify_export(tmp_path: Path, pool: Path) -> None:
         "quarantined": 0,
     }
     assert wanted.items() <= info.items()
-    assert cli("pool", "verify", pool, "--json").json == {"pool": str(pool), "files": 5, "ok": True}
+    assert cli("pool", "verify", pool, "--json").json == {"pool": str(pool), "files": 6, "ok": True}
     assert cli("pool", "export", pool, "-o", tmp_path / "all.parquet", "--json").json["rows"] == 300
     exported = pq.read_table(tmp_path / "all.parquet")
     assert {"id", "key", "label", "vector"} <= set(exported.column_names)
