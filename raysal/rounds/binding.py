@@ -176,6 +176,8 @@ def lease_newest(run: RunDir, ledger: Ledger) -> None:
     rounds, leased = run.rounds, ledger.last_round
     if leased is not None and leased >= rounds:
         raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
+    if leased == rounds - 1:  # all its items at once; some may have been released since
+        return
     # A round of an earlier pool was leased before the ledger left that pool.
     if rounds and ledger.pool in (None, run.record(rounds - 1)["pool"]):
         batch = run.batch(rounds - 1)

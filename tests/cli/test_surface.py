@@ -159,6 +159,7 @@ SURFACE = {
         "--other-pool",
         "--strict",
     ],
+    "label release": ["run", "keys?", "--keys", "--all"],
     "label skip": ["run", "keys", "--annotator", "--pool"],
     "label withdraw": ["run", "keys", "--annotator", "--pool"],
     "pool changes": ["pool", "--since", "-k"],
