@@ -36,6 +36,8 @@ class Rebound:
 
     def __str__(self) -> str:
         kept = f"; {self.absent} with an answer are not in the pool: their labels are kept and train nothing"
+        if self.absent and not self.matched:
+            kept += "; if this is not the pool that was meant, rebind with the right one: nothing is lost"
         return f"{self.matched} items of the run matched by key{kept if self.absent else ''}"
 
 

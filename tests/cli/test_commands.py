@@ -489,6 +489,7 @@ def test_every_shipped_config_is_valid() -> None:
         ('[source]\nname = "digits"\n', ("encoder",)),
         ('[source]\nname = "digits"\n[encoder]\nname = "vgg"\n', ("'vgg'", "efficientnet_lite0")),
         ("[rounds]\nk = 0\n", ("rounds.k",)),
+        ('[oracle]\nname = "simulated"\nlabels = "truth.csv"\n', ("oracle.labels", "truth.csv is not there")),
     ],
 )
 def test_validate_finds_unknown_names_and_fields(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:

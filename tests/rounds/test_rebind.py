@@ -23,6 +23,7 @@ from raysal.labels import Ledger
 from raysal.pool import Pool
 from raysal.report.html import report_html
 from raysal.rng import item_uniform
+from raysal.rounds.binding import Rebound
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.loop import resume, run
 from raysal.rounds.plan import plan_run
@@ -621,3 +622,9 @@ def test_the_command_line_moves_a_run(pools: Pools, tmp_path: Path) -> None:
     waits = cli("resume", out, "--pool", pools.first.path, "--rebind", "--json").json
     assert waits["rebound"] == {"matched": 5, "absent": 0}
     assert stands(out, pools.first, before)
+
+
+def test_a_pool_without_one_item_of_the_run_is_no_silent_success() -> None:
+    assert "if this is not the pool that was meant" in str(Rebound(matched=0, absent=3))
+    for rebound in (Rebound(matched=1, absent=3), Rebound(matched=0, absent=0)):
+        assert "meant" not in str(rebound)
