@@ -7,6 +7,7 @@ enough of it in `make test` to have each value of each, without a word in the te
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -70,12 +71,16 @@ def values_of(item: pytest.Item) -> set[Hashable]:
 
 
 def covering(sets: Sequence[set[Any]]) -> set[int]:
-    """Return the positions of a few sets that hold together what all hold, each chosen for what it adds most."""
+    """Return the positions of a few sets that hold together what all of them hold.
+
+    The next is the one that adds most; of equal ones, the one whose values were chosen least, so that a value of a
+    short parametrization meets many of a long one.
+    """
     chosen: set[int] = set()
-    seen: set[Any] = set()
-    while True:
-        at = max(range(len(sets)), key=lambda at: len(sets[at] - seen), default=0)
-        if not sets or sets[at] <= seen:
-            return chosen
+    uses: Counter[Any] = Counter()
+    while len(uses) < len(set().union(*sets)):
+        new = [(sum(value not in uses for value in one), -sum(uses[value] for value in one)) for one in sets]
+        at = new.index(max(new))
         chosen.add(at)
-        seen |= sets[at]
+        uses.update(sets[at])
+    return chosen
