@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-IMPORTED = ["torch", "sklearn.cluster", "raysal.rounds.arms", "raysal.ranking.job", "raysal.cli", "raysal.api.export"]
+IMPORTED = ["torch", "raysal.rounds.arms", "raysal.ranking.job", "raysal.cli", "raysal.api.export"]
 
 
 class Done(NamedTuple):

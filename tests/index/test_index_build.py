@@ -31,6 +31,7 @@ from raysal.index import (
     index_neighbours,
     kinds,
     open_index,
+    recall,
 )
 from raysal.index.coverage import MAX_DRIFT
 from raysal.pool import Pool
@@ -91,7 +92,7 @@ def test_what_is_built_is_what_is_opened(pool):
     assert index.rows == sum(shard.rows for shard in index.shards) == 600
     assert [(s.first, s.last) for s in index.shards] == [(0, 3), (4, 7), (8, 11)]
     assert set(index.recall) == {"10", "50"}
-    assert index.queries == 200
+    assert index.queries == recall.RECALL_QUERIES
 
 
 def test_the_pool_itself_is_never_touched(pool):
