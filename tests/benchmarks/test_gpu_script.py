@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiers import deep, deep_unless
+from tiers import deep
 
 from benchmarks.gpu import LIMITS
 
@@ -27,7 +27,8 @@ def gpu_sh(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("parts", deep_unless(["coreset"], ["coreset", " ".join(LIMITS)]))
+@deep
+@pytest.mark.parametrize("parts", ["coreset", " ".join(LIMITS)])
 def test_parts_run_on_a_cpu(tmp_path: Path, parts: str) -> None:
     done = gpu_sh(tmp_path, "--parts", *parts.split())
     assert done.returncode == 0, done.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import ROOT, Answer, cli, process, write_images, write_vectors
+from tiers import deep
 from warm import python
 
 from raysal.cli.output import Interrupted, dumps, explain, on_interrupt
@@ -134,6 +135,7 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     assert done.stderr == b""
 
 
+@deep  # test_ending.py has the same of a job that has begun
 def test_interrupted_with_a_line_on_how_to_go_on(home: Path) -> None:
     # What is started in the background of a script inherits an ignored SIGINT; the child listens all the same.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
