@@ -8,7 +8,8 @@ enough of it in `make test` to have each value of each, without a word in the te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -38,12 +39,26 @@ def one_of_each(rows: Iterable[Sequence[Any]]) -> list[Any]:
     return [pytest.param(*row, marks=() if at in first else deep) for at, row in enumerate(kept)]
 
 
-def thin_crossings(items: Iterable[pytest.Item]) -> None:
+def only_if(there_is: Callable[..., bool]) -> pytest.MarkDecorator:
+    """Of a crossing, take only the combinations that there are: `there_is` says so of the parameters that it names."""
+    return pytest.mark.only_if.with_args(there_is)
+
+
+def is_there(item: pytest.Item) -> bool:
+    """Whether no `only_if` of a test leaves it out."""
+    marks = (mark.args[0] for mark in item.iter_markers("only_if"))
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return all(there_is(**{name: given[name] for name in signature(there_is).parameters}) for there_is in marks)
+
+
+def thin_crossings(items: list[pytest.Item]) -> None:
     """Of each test with several parametrizations, leave items in `make test` that have each value of each of them.
 
-    The others get the mark `deep`. Values that only items with the mark have stay as they are: the test says so.
+    The others get the mark `deep`; what `only_if` leaves out is left out. Values that only items with the mark have
+    stay as they are: the test says so.
     """
     tests: dict[tuple[pytest.Item | pytest.Collector | None, str], list[pytest.Item]] = {}
+    items[:] = filter(is_there, items)
     for item in items:
         if len(axes(item)) > 1 and not item.get_closest_marker("deep"):
             tests.setdefault((item.parent, item.originalname), []).append(item)  # type: ignore[attr-defined]
