@@ -47,6 +47,7 @@ def test_a_part_that_fails_is_said_and_the_script_fails(tmp_path: Path) -> None:
     assert "reason" in json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]["machine"]
 
 
+@deep
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_what_to_do(tmp_path: Path) -> None:
     done = gpu_sh(tmp_path, "--parts", "machine", "--device", "cuda")
