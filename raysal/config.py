@@ -23,7 +23,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -35,7 +34,7 @@ from raysal.config_sections import EmbedConfig as EmbedConfig
 from raysal.config_sections import FleetConfig as FleetConfig
 from raysal.config_sections import IndexConfig as IndexConfig
 from raysal.config_sections import PartsConfig as PartsConfig
-from raysal.config_sections import Section
+from raysal.config_sections import Section, validator_of
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
 from raysal.paths import find_paths, path_or_url, with_home
@@ -101,7 +100,7 @@ class Choice(BaseModel):
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
         self._check_given(head, cls, values, place)
         try:
-            return TypeAdapter(cls).validate_python(values, context=Origin(place, registry))
+            return validator_of(cls).validate_python(values, context=Origin(place, registry))
         except ValidationError as error:
             problem_found = first_problem(error, place)
             raise problem_found from None

@@ -20,6 +20,9 @@ from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
 from raysal.pool.place import files_of, place_of
 
+ROWS_FOR_THREADS = 4096
+"""Of a chunk with fewer rows, to hand columns to threads takes longer than to read them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -146,7 +149,8 @@ class Chunk:
         try:
             # `read_table` would take a folder "a=b" in the path for a column.
             with pq.ParquetFile(path) as file:
-                return file.read(columns=None if columns is None else list(columns))
+                threads = self.stored >= ROWS_FOR_THREADS
+                return file.read(columns=None if columns is None else list(columns), use_threads=threads)
         except (pa.ArrowException, OSError) as error:
             raise Damaged(self._where(kind), f"cannot be read ({error})", how_to_repair(self.index)) from None
 

@@ -178,7 +178,7 @@ def test_a_stream_becomes_a_pool_that_gives_its_media_back(form: str, tmp_path: 
     assert files_in(tmp_path / "pool") == before, "what is the same is passed over"
 
 
-@pytest.mark.parametrize("seed", deep_unless({0, 1}, range(12)))
+@pytest.mark.parametrize("seed", deep_unless({0}, range(12)))
 def test_any_streams_one_after_the_other_are_one_that_gave_the_last_of_each_key(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     there: dict[str, Row] = {}
