@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arrow_values import Texts, array_of
+from raysal.arrow_values import array_of
 from raysal.buckets import local_or_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.array_columns import bad_of, carried_of, keys_of
@@ -24,6 +24,7 @@ from raysal.sources.hdf5 import Hdf5File
 from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
 from raysal.sources.listing import check_carry, digest, stamp_of_files, wanted_positions
 from raysal.sources.places import PathOrUrl
+from raysal.sources.segments import Part, units_of_rows
 from raysal.sources.vectors import (
     BATCH_BYTES,
     batch_rows,
@@ -34,8 +35,6 @@ from raysal.sources.vectors import (
 from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
 from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
 
-Segment = tuple[str, int, int]
-"""Name of a file, first row of its dataset, number of rows. A unit's locator lists such segments."""
 _KEYS = 1 << 16
 """Keys that are read at a time."""
 
@@ -191,31 +190,15 @@ class Array:
             names: of files.
             chunk_rows: items in one chunk.
 
-        Yields:
-            The chunks in order. A locator is a tuple of `Segment`.
+        Returns:
+            The chunks in order. A locator is a tuple of `Segment`, whose parts are (name of a file,).
 
         Raises:
             SourceError: a file cannot be read, or lacks a dataset or a key.
         """
-        keys: list[pa.Array] = []
-        segments: list[Segment] = []
-        index = first_id = held = 0
-        for name, row, some in self._keys(names):
-            while len(some):
-                taken = some[: chunk_rows - held]
-                if segments and segments[-1][0] == name:
-                    segments[-1] = (name, segments[-1][1], segments[-1][2] + len(taken))
-                else:
-                    segments.append((name, row, len(taken)))
-                keys.append(taken)
-                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
-                if held == chunk_rows:
-                    yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
-                    index, first_id, held, keys, segments = index + 1, first_id + held, 0, [], []
-        if held:
-            yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
+        return units_of_rows(self._keys(names), chunk_rows)
 
-    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, pa.Array]]:
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[Part, int, pa.Array]]:
         """File, first row, and keys of some items after the others."""
         import pyarrow.compute as pc
 
@@ -228,11 +211,11 @@ class Array:
                 step = 1 if chosen.keys is None else chosen.keys.step
                 for start, stop in blocks(0, rows, step, _KEYS):
                     if chosen.keys is not None:
-                        yield name, start, keys_of(file, chosen.keys, start, stop)
+                        yield (name,), start, keys_of(file, chosen.keys, start, stop)
                         continue
                     numbers = array_of(np.arange(start, stop), pa.int64()).cast(pa.string())
                     alone = bool(self._listing.place.file)
-                    yield name, start, numbers if alone else pc.binary_join_element_wise(name, numbers, ":")
+                    yield (name,), start, numbers if alone else pc.binary_join_element_wise(name, numbers, ":")
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. An image is encoded bytes, uint8 of 1 or 3 channels, or `Pixels`."""
@@ -315,7 +298,3 @@ def _columns(
 def _plain(name: str) -> str:
     """The path of a dataset without the slash before it."""
     return name.strip("/") or "/"
-
-
-def _joined(pieces: list[pa.Array]) -> Texts:
-    return Texts(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces))

@@ -16,12 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.arrow import ColumnKind
 from raysal.errors import SourceError
 from raysal.sources.kinds import PARQUET
+from raysal.sources.row_file import BATCH_ROWS, RowFile
 
-BATCH_ROWS = 8192
-"""Rows of a Parquet row group that are decoded at a time."""
 _READ_BYTES = 1 << 26
 """Record batches of Arrow IPC up to this are read. To map them takes longer, since every page is mapped by itself."""
 _BUFFER_BYTES = 1 << 20
@@ -42,7 +40,7 @@ class _Rest:
     batch: pa.RecordBatch | None = None
 
 
-class ArrowFile:
+class ArrowFile(RowFile):
     """One file: its schema, its parts, and the rows of one part."""
 
     def __init__(self, path: Path) -> None:
@@ -95,17 +93,6 @@ class ArrowFile:
             hint = _AGAIN if self._parquet else "write it as an Arrow IPC file or stream, or as Parquet"
             raise SourceError(self.path, f"cannot be read ({error})", hint) from None
 
-    def kind(self, column: str) -> ColumnKind:
-        """How the values of a column are read.
-
-        Args:
-            column: the name of a column that the file has.
-
-        Returns:
-            What its type and the metadata of the schema say.
-        """
-        return ColumnKind.of(self.schema.field(column), self.schema.metadata)
-
     def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
         """Go through the parts of the file.
 
@@ -140,22 +127,6 @@ class ArrowFile:
         with self._readable():
             for part, batches in self.parts(self.schema.names[:1]):
                 yield part, sum(batch.num_rows for batch in batches)
-
-    def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
-        """Number the rows of the file, as keys.
-
-        Args:
-            begin: what each key begins with.
-            first: the number of the first row.
-
-        Yields:
-            The part, the first row within it, and `string` keys of some rows.
-        """
-        for part, rows in self.part_rows():
-            for row in range(0, rows, BATCH_ROWS):
-                some = range(first + row, first + min(row + BATCH_ROWS, rows))
-                yield part, row, pa.array([f"{begin}{number}" for number in some], pa.string())
-            first += rows
 
     def rows(
         self, part: int, start: int, count: int, columns: Sequence[str], batch_rows: int = BATCH_ROWS

@@ -12,10 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from raysal.arrow import HOLDS, ColumnKind, Unnamed
-from raysal.arrow_values import Texts, owned
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN, LATER
-from raysal.sources.columns import BATCH_ROWS, ArrowFile
+from raysal.sources.columns import ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import (
@@ -27,15 +26,14 @@ from raysal.sources.listing import (
     hive_values,
     look_at,
     text_key,
-    whole_owners,
 )
 from raysal.sources.payloads import as_vector, guessed_payload, image_in, vector_length
 from raysal.sources.places import PathOrUrl
+from raysal.sources.row_file import BATCH_ROWS, RowFile
+from raysal.sources.segments import Part, units_of_parts, units_of_rows
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
-Segment = tuple[str, int, int, int]
-"""Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
 HIDDEN = (".", "_")
 """How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
 NUMBERS = "#"
@@ -126,10 +124,10 @@ class Table:
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
         """The modality and the column of the payloads, from the first file's schema."""
-        with self._listing.opened(self._files[0]) as path:
-            return self._payload_of(ArrowFile(path))
+        with self._listing.opened(self._files[0]):
+            return self._payload_of(self._file(self._files[0]))
 
-    def _payload_of(self, file: ArrowFile) -> tuple[Modality, str]:
+    def _payload_of(self, file: RowFile) -> tuple[Modality, str]:
         schema = file.schema
         unlike = [name for name in schema.names if schema.names.count(name) == 1]
         given: list[tuple[Modality, str | None]] = [
@@ -151,12 +149,16 @@ class Table:
         problem = f"cannot tell which column holds the items; its columns: {columns}"
         raise SourceError(file.path, problem, "choose one with --vector-column, --image-column or --text-column")
 
-    def _open(self, name: str) -> ArrowFile:
-        """Open one file, and check that it has the columns that this source reads."""
-        with self._listing.opened(name) as path:
-            return self._checked(name, ArrowFile(path))
+    def _file(self, name: str) -> RowFile:
+        """Open one file. Errors name it as it is on this machine; see `Files.opened`."""
+        return ArrowFile(self._listing.path_of(name))
 
-    def _checked(self, name: str, file: ArrowFile) -> ArrowFile:
+    def _open(self, name: str) -> RowFile:
+        """Open one file, and check that it has the columns that this source reads."""
+        with self._listing.opened(name):
+            return self._checked(name, self._file(name))
+
+    def _checked(self, name: str, file: RowFile) -> RowFile:
         modality, column = self._payload
         flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
         flags += [] if self.owner is None else [(self.owner, "--owner")]
@@ -200,12 +202,11 @@ class Table:
         """The images outside of a table: the path that is written there, and where it is. In a bucket none is read."""
         modality, column = self._payload
         if modality == "image" and self._listing.bucket is None:
-            table = self._listing.path_of(name)
-            file = ArrowFile(table)
+            file = self._file(name)
             if column in file.schema.names:  # else to read it will fail, and say so
                 for path in file.files_named(column):
                     if "://" not in path and "\0" not in path:
-                        yield path, table.parent / path
+                        yield path, file.path.parent / path
 
     def files(self) -> Iterator[SourceFile]:
         """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
@@ -230,69 +231,38 @@ class Table:
             names: of files.
             chunk_rows: items in one chunk.
 
-        Yields:
-            The chunks in order. A locator is a tuple of `Segment`.
+        Returns:
+            The chunks in order. A locator is a tuple of `Segment`, whose parts are (name of a file, part of it).
 
         Raises:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row. Or an
                 owner has more than `chunk_rows` parts.
         """
-        if self.owner is not None:
-            yield from self._units_of_owners(names, self.owner, chunk_rows)
-            return
-        keys: list[pa.Array] = []
-        segments: list[Segment] = []
-        first_id = index = held = 0
-        for name, part, row, some in self._keys(names):
-            while len(some):
-                taken = some[: chunk_rows - held]
-                if segments and segments[-1][:2] == (name, part):
-                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + len(taken))
-                else:
-                    segments.append((name, part, row, len(taken)))
-                keys.append(taken)
-                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
-                if held == chunk_rows:
-                    yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
-                    first_id, index, held, keys, segments = first_id + held, index + 1, 0, [], []
-        if held:
-            yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
-
-    def _units_of_owners(self, names: Iterable[str], column: str, chunk_rows: int) -> Iterator[Unit]:
-        """As `units_in`, where rows are parts."""
-        first_id = 0
-        for index, rows in enumerate(whole_owners(self._parts(names, column), chunk_rows, self.path)):
-            segments: list[Segment] = []
-            for _, _, (name, part, row) in rows:
-                if segments and segments[-1][:2] == (name, part):
-                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
-                else:
-                    segments.append((name, part, row, 1))
-            keys, owners, _ = zip(*rows, strict=True)
-            yield Unit(index=index, first_id=first_id, keys=keys, locator=tuple(segments), owners=owners)
-            first_id += len(rows)
+        if self.owner is None:
+            return units_of_rows(self._keys(names), chunk_rows)
+        return units_of_parts(self._parts(names, self.owner), chunk_rows, self.path)
 
     def _parts(self, names: Iterable[str], column: str) -> Iterator[Row]:
-        """Key, owner, and file, part and row within the part, of every row."""
+        """Key, owner, and (part of a file, row within it) of every row."""
         for name in names:
             file = self._open(name)
             kind = file.kind(column)
             batches = (batch.column(column) for _, batches in file.parts([column]) for batch in batches)
             owners = chain.from_iterable(values_in(kind, some) for some in batches)
             row_of_file = 0
-            for _, part, row, keys in self._keys([name]):
+            for part, row, keys in self._keys([name]):
                 for at, (key, owner) in enumerate(zip(keys.to_pylist(), islice(owners, len(keys)), strict=True)):
                     text = None if owner is None else text_key(owner, file.path, f"row {row_of_file + at}, {column!r}")
-                    yield key, text, (name, part, row + at)
+                    yield key, text, (part, row + at)
                 row_of_file += len(keys)
 
-    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
-        """File, part, first row within the part, and keys of some items after the others."""
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[Part, int, pa.Array]]:
+        """The part of a file, the first row within it, and the keys of some items after the others."""
         for name in names:
             with self._listing.opened(name):
-                yield from ((name, *some) for some in self._keys_in(name, self._open(name)))
+                yield from (((name, part), row, keys) for part, row, keys in self._keys_in(name, self._open(name)))
 
-    def _keys_in(self, name: str, file: ArrowFile) -> Iterator[tuple[int, int, pa.Array]]:
+    def _keys_in(self, name: str, file: RowFile) -> Iterator[tuple[int, int, pa.Array]]:
         if self._key == NUMBERS:
             yield from file.numbers(*self._numbering(name))
             return
@@ -333,7 +303,7 @@ class Table:
 
     def _batches(
         self, unit: Unit, rows: int = BATCH_ROWS
-    ) -> Iterator[tuple[int, ArrowFile, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
+    ) -> Iterator[tuple[int, RowFile, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
         """The rows of a chunk in batches: place of the first row, file, rows, kinds of columns, values by folders."""
         position = 0
         for name, part, start, count in unit.locator:
@@ -345,12 +315,12 @@ class Table:
                         yield position, file, batch, kinds, self._of_path(name)
                         position += batch.num_rows
 
-    def _reader(self, name: str) -> ArrowFile:
+    def _reader(self, name: str) -> RowFile:
         """One file, as it was left by the last reading if nobody wrote it since."""
         last = self.__dict__.get(_LAST)
         if last is None or last[0] != name or not last[1].is_as_opened():
             last = self.__dict__[_LAST] = name, self._open(name)
-        file: ArrowFile = last[1]
+        file: RowFile = last[1]
         return file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -380,11 +350,6 @@ class Table:
         except ValueError as error:
             return bad_item(key, f"column {column!r}: {error}", carried=carried)
         return Item(key=key, payload=value, carried=carried)
-
-
-def _texts(pieces: list[pa.Array]) -> Texts:
-    """Keys in memory of their own."""
-    return Texts(owned(pieces[0]) if len(pieces) == 1 else pa.concat_arrays(pieces))
 
 
 def _no_value(value: Any) -> Unnamed | Undecoded | None:
