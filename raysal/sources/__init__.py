@@ -27,6 +27,7 @@ from raysal.sources.kinds import (
     ZARR,
     suffix_of,
 )
+from raysal.sources.lance_fragments import is_lance
 from raysal.sources.memory import Memory
 from raysal.sources.places import PathOrUrl, as_source_errors, is_saved, place_of
 from raysal.sources.registry import SOURCES
@@ -109,6 +110,8 @@ def _kind(path: PathOrUrl) -> str:
         )
     if is_saved(place):
         return "hf"
+    if is_lance(place):
+        return "lance"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
     takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS, *SOUNDS)
