@@ -59,11 +59,12 @@ def config_with(field: str, value: str) -> str:
     if kind == "like":
         return f'pool = "elsewhere"\n[like]\n{name} = ' + (f'["{value}"]\n' if name == "image" else f'"{value}"\n')
     parts = {
-        "source.path": "table", "source.data": "fashion_mnist", "source.keys": "npy", "source.catalogue": "cutouts",
+        "source.path": "table", "source.also": "table", "source.data": "fashion_mnist", "source.keys": "npy", "source.catalogue": "cutouts",
         "oracle.labels": "simulated",
     }  # fmt: skip
-    table = f'[{kind}]\nname = "{parts[field]}"\n{name} = "{value}"\n' if kind else ""
-    table += 'path = "elsewhere.npy"\n' if name == "keys" else ""
+    given = f'["{value}"]' if name == "also" else f'"{value}"'
+    table = f'[{kind}]\nname = "{parts[field]}"\n{name} = {given}\n' if kind else ""
+    table += 'path = "elsewhere.npy"\n' if name in ("keys", "also") else ""
     encoder = 'encoder = "precomputed"\n' if kind == "source" else ""
     return (f'pool = "{value}"\n' if not kind else 'pool = "elsewhere"\n') + encoder + table
 

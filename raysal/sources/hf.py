@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from raysal.errors import SourceError
+from raysal.errors import ConfigError, SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import SPLITS, STATE
 from raysal.sources.places import Place, is_saved
@@ -35,6 +35,11 @@ class SavedDataset(Table):
 
     key_column: str = ""
     """The column of the items' keys. By default it is `key` if there is one, and else `#`, the numbers of the rows."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.also:
+            raise ConfigError("source.also", "a saved data set is one folder", "make a pool of each")
 
     @cached_property
     def _listing(self) -> Files:

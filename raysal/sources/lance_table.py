@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from raysal.buckets import local_or_url
-from raysal.errors import SourceError
+from raysal.errors import ConfigError, SourceError
 from raysal.sources.base import LATER
 from raysal.sources.lance_fragments import LanceFiles
 from raysal.sources.row_file import RowFile
@@ -26,6 +26,11 @@ class LanceTable(Table):
     """The column of the items' keys; or `#`: `FRAGMENT:NUMBER`, by which Lance finds a row until it is rewritten."""
     version: int | str | None = field(default=None, metadata=LATER)
     """A version by its number, or a tag; None for the newest."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.also:
+            raise ConfigError("source.also", "a Lance table is one folder", "make a pool of each")
 
     @cached_property
     def _listing(self) -> LanceFiles:  # type: ignore[override]

@@ -29,6 +29,7 @@ from raysal.sources.listing import (
 )
 from raysal.sources.payloads import as_vector, guessed_payload, image_in, vector_length
 from raysal.sources.places import PathOrUrl
+from raysal.sources.roots import ALSO, files_of_roots
 from raysal.sources.row_file import BATCH_ROWS, RowFile
 from raysal.sources.segments import Part, units_of_parts, units_of_rows
 from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
@@ -76,6 +77,8 @@ class Table:
     owner: str | None = field(default=None, metadata=LATER)
     """The column of the keys of what each row is a part of; a row where it is null is no part. The rows of an owner
     follow each other."""
+    also: tuple[PathOrUrl, ...] = field(default=(), metadata=ALSO)
+    """Other files, directories or patterns; a table is known by its path relative to its own one."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -92,7 +95,8 @@ class Table:
     def _listing(self) -> Files:
         """The files at the path."""
         others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
-        return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
+        rules: dict[str, Any] = {"takes": TABLES, "items": others, "recursive": self.recursive, "hidden": HIDDEN}
+        return files_of_roots(self.also, path=self.path, **rules)
 
     @cached_property
     def _files(self) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def test_pictures_are_read_ahead_and_not_far(
         bucket_store.put(f"at/{number:02d}.png", bytes(50_000))
     bucket = Bucket(f"{bucket_store.url}/at")
     most = 300_000 // 50_000
-    stream = reading_ahead.read_ahead(bucket, [f"{number:02d}.png" for number in range(40)])
+    stream = reading_ahead.read_ahead((f"{number:02d}.png", [bucket]) for number in range(40))
     for taken in range(1, 41):
         next(stream)
         assert len(bucket_store.requests("GET", "?*")) <= taken + most
