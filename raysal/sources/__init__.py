@@ -122,7 +122,7 @@ def _kind(path: PathOrUrl) -> str:
     if place.file:
         name = place.file.lower()
         suffix = PurePosixPath(name).suffix
-        if suffix in HDF5:
+        if suffix in HDF5 or suffix == ZARR:
             return "array"
         if name.endswith(FITS):
             return "fits"

@@ -22,7 +22,7 @@ from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
 from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
-from raysal.sources.listing import check_carry, digest, stamp_of_files, wanted_positions
+from raysal.sources.listing import check_carry, digest, stamp_of_files, stamp_of_looks, wanted_positions
 from raysal.sources.places import PathOrUrl
 from raysal.sources.segments import Part, units_of_rows
 from raysal.sources.vectors import (
@@ -32,9 +32,12 @@ from raysal.sources.vectors import (
     columns_of_rows,
     vector_or_bad,
 )
+from raysal.sources.zarr_places import InBucket, OnDisk
 from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
 from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
 
+_STORES = "_stores"
+"""Where an `Array` keeps the listings of stores in buckets. They go with it, so that workers read what was listed."""
 _KEYS = 1 << 16
 """Keys that are read at a time."""
 
@@ -98,9 +101,6 @@ class Array:
     def _names(self) -> tuple[str, ...]:
         """The files' names relative to the root, as they were when this was first asked. An error if there are none."""
         names = tuple(self._listing.names())
-        if self._listing.bucket is not None and (store := next((n for n in names if n.lower().endswith(ZARR)), None)):
-            fix = "copy it to a disk, or name the HDF5 files by a pattern"
-            raise SourceError(self._listing.uri_of(store), "Zarr stores in buckets are not read", fix)
         if not names:
             raise SourceError(
                 self.path, f"no HDF5 files or Zarr stores here ({', '.join((*HDF5, ZARR))})", "check the path"
@@ -109,8 +109,28 @@ class Array:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[ArrayFile]:
-        with self._listing.opened(name) as path, (ZarrStore if is_store(path) else Hdf5File)(path) as file:
-            yield file
+        if self._is_in_bucket(name):
+            with ZarrStore(self._store(name)) as file:
+                yield file
+            return
+        with self._listing.opened(name) as path, self._opened(path) as opened:
+            yield opened
+
+    @staticmethod
+    def _opened(path: Path) -> ArrayFile:
+        return ZarrStore(OnDisk(path)) if is_store(path) else Hdf5File(path)
+
+    def _is_in_bucket(self, name: str) -> bool:
+        """Whether a file is a store in a bucket."""
+        return self._listing.bucket is not None and name.lower().endswith(ZARR)
+
+    def _store(self, name: str, *, anew: bool = False) -> InBucket:
+        """A store in a bucket, as it was listed last."""
+        stores: dict[str, InBucket] = self.__dict__.setdefault(_STORES, {})
+        if anew or name not in stores:
+            assert self._listing.bucket is not None
+            stores[name] = InBucket(self._listing.bucket.below(name))
+        return stores[name]
 
     def _chosen(self, file: ArrayFile) -> Chosen:
         """The datasets of an open file that this source reads."""
@@ -165,13 +185,22 @@ class Array:
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of all parts of the stores."""
         if self._listing.bucket is not None:
-            return self._listing.stamp()
+            return stamp_of_looks(self._looks(anew=False))
         files = replace(self._listing)  # a copy looks at the path anew
         return stamp_of_files(part for name in files.names() for part in parts_of(name, files.file(name)))
 
     def files(self) -> Iterator[SourceFile]:
         """Every file and store; see `OfFiles`."""
+        return self._looks(anew=True)
+
+    def _looks(self, *, anew: bool) -> Iterator[SourceFile]:
+        """Every file and store; `anew` for what is read from here on."""
         for file in self._listing.look():
+            if self._is_in_bucket(file.name):
+                assert self._listing.bucket is not None
+                place = self._store(file.name, anew=True) if anew else InBucket(self._listing.bucket.below(file.name))
+                yield place.look(file.name)
+                continue
             on_disk = self._listing.bucket is None and is_store(self._listing.path_of(file.name))
             yield look_at_store(file.name, self._listing.file(file.name)) if on_disk else file
 
@@ -256,7 +285,7 @@ class Array:
                 values = {name: column[row - first] for name, column in carried.items()}
                 yield Item(key=key, payload=payload, carried=values)
 
-    def _image_of(self, where: Path, images: Dataset) -> Callable[[Any], Any]:
+    def _image_of(self, where: PathOrUrl, images: Dataset) -> Callable[[Any], Any]:
         return picture_of(where, images, self.axes, self.channels, self.stated_range)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:

@@ -28,7 +28,7 @@ from raysal.sources.folder import Folder
 from raysal.web.catalogue import Entry
 from raysal.web.payloads import Payloads
 
-IN_BUCKETS = [kind for kind in KINDS if kind not in ("zarr", "vectors", "images", "texts")]
+IN_BUCKETS = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
 PARTED = ("tables", "shards", "csvs")
 """Kinds of several files."""
 

@@ -285,7 +285,8 @@ def applies(kind: str, change: str) -> bool:
 def files_of(path: Path) -> list[Path]:
     """The files that a source of `KINDS` wrote for this path."""
     there = [file for file in path.parent.iterdir() if file.stem == path.name]
-    return [file for place in there for file in (place.rglob("*.*") if place.is_dir() else [place])]
+    every = [file for place in there for file in (place.rglob("*") if place.is_dir() else [place])]
+    return [file for file in every if file.is_file()]
 
 
 def touch(path: Path) -> None:
