@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from raysal.errors import SourceError
 from raysal.sources.kinds import PARQUET
+from raysal.sources.named_images import are_named
 from raysal.sources.row_file import BATCH_ROWS, RowFile
 
 _READ_BYTES = 1 << 26
@@ -193,15 +194,10 @@ class ArrowFile(RowFile):
         Yields:
             The paths as they are written.
         """
-        kind = self.schema.field(column).type
-        if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0 or kind.get_field_index("bytes") < 0:
+        if not self._parquet or not pa.types.is_struct(self.schema.field(column).type):
+            yield from super().files_named(column)
             return
-        if not self._parquet:
-            for _, batches in self.parts([column]):
-                for batch in batches:
-                    images = batch.column(column)
-                    rows = zip(images.field("path").to_pylist(), images.field("bytes").is_null(), strict=True)
-                    yield from (path for path, missing in rows if path and missing.as_py())
+        if not are_named(self.kind(column)):
             return
         for part in range(self._file.num_row_groups):
             if not _is_full(self._file.metadata.row_group(part), f"{column}.bytes"):

@@ -108,6 +108,11 @@ class LanceFiles:
         del name
         yield
 
+    def uri_of(self, name: str) -> str:
+        """The place of the table, which is that of each fragment."""
+        del name
+        return str(self.path)
+
     def fragment(self, name: str) -> Fragment:
         """Open a fragment.
 
@@ -210,15 +215,6 @@ class Fragment(RowFile):
         """See `RowFile.rows`."""
         del part
         return self._scan(list(columns), batch_rows, offset=start, limit=count)
-
-    def files_named(self, column: str) -> Iterator[str]:
-        """See `RowFile.files_named`."""
-        kind = self.schema.field(column).type
-        if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 and kind.get_field_index("bytes") >= 0:
-            for batch in self._scan([column], BATCH_ROWS):
-                images = batch.column(column)
-                rows = zip(images.field("path").to_pylist(), images.field("bytes").is_null(), strict=True)
-                yield from (path for path, missing in rows if path and missing.as_py())
 
     def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
         """Number the rows as Lance does, which stays so when others are deleted; see `RowFile.numbers`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from raysal.arrow import ColumnKind
+from raysal.sources.named_images import are_named, paths_in
 
 BATCH_ROWS = 8192
 """Rows that are decoded at a time."""
@@ -78,9 +79,8 @@ class RowFile(ABC):
             SourceError: the file cannot be read.
         """
 
-    @abstractmethod
     def files_named(self, column: str) -> Iterator[str]:
-        """The paths in a column of images that are structs of bytes and a path, where bytes are missing.
+        """The paths and URLs in a column of images; see `raysal.sources.named_images`.
 
         Args:
             column: the name of a column that the file has.
@@ -88,6 +88,10 @@ class RowFile(ABC):
         Yields:
             The paths as they are written; maybe also some of images that have bytes.
         """
+        if are_named(self.kind(column)):
+            for _, batches in self.parts([column]):
+                for batch in batches:
+                    yield from (path for _, path in paths_in(batch.column(column)) if path)
 
     def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
         """Number the rows of the file, as keys.

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysal.arrow import HOLDS, ColumnKind, Unnamed
+from raysal.arrow import HOLDS, ColumnKind
+from raysal.buckets import is_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN, LATER
 from raysal.sources.columns import ArrowFile
@@ -19,20 +20,22 @@ from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import (
     Row,
-    bad_item,
     check_carry,
     check_columns,
     digest,
     hive_values,
-    look_at,
+    joined_stamps,
+    stamp_of_looks,
     text_key,
 )
-from raysal.sources.payloads import as_vector, guessed_payload, image_in, vector_length
+from raysal.sources.named_images import NamedImages, are_named, folder_of, paths_in
+from raysal.sources.payloads import guessed_payload, vector_length
 from raysal.sources.places import PathOrUrl
 from raysal.sources.roots import ALSO, files_of_roots
 from raysal.sources.row_file import BATCH_ROWS, RowFile
 from raysal.sources.segments import Part, units_of_parts, units_of_rows
-from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
+from raysal.sources.table_items import item_of, no_value
+from raysal.sources.vectors import batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
 HIDDEN = (".", "_")
@@ -57,7 +60,8 @@ class Table:
     as they are: those of int8 are not scaled. A row that is null, or whose vector lacks a value, is quarantined.
 
     As Hugging Face's data sets write it, an image may be a struct of `bytes` and `path`; where there are no bytes, the
-    file is read, by a path that is relative to the table. A column whose classes the metadata name (`ClassLabel`) is
+    file is read, by a path that is relative to the table, or a URL. So is one in a column of texts, if `image_column`
+    names it. A column whose classes the metadata name (`ClassLabel`) is
     carried as these names.
     """
 
@@ -66,7 +70,7 @@ class Table:
     key_column: str = "key"
     """The column of the items' keys; or `#`: the numbers of the rows, from 0, and of several files `FILE:NUMBER`."""
     image_column: str | None = None
-    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
+    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]; or of paths and URLs."""
     text_column: str | None = None
     vector_column: str | None = None
     """A column of lists of numbers."""
@@ -141,7 +145,8 @@ class Table:
             if column is not None:
                 check_columns(file.path, [(column, f"--{modality}-column")], schema.names)
                 if not file.kind(column).fits(modality):
-                    others = [name for name in unlike if file.kind(name).fits(modality)]
+                    fit = [name for name in unlike if file.kind(name).fits(modality)]
+                    others = [name for name in fit if modality == "text" or not file.kind(name).is_text]
                     raise SourceError(
                         file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
@@ -199,26 +204,48 @@ class Table:
         return digest([*columns, *((name, self._listing.look_at(name).bytes) for name in self._files)])
 
     def stamp(self) -> Stamp:
-        """Names, sizes and times of the files, and of the images that they name by their paths."""
-        return self._listing.stamp(image for file in self._listing.look() for image in self._images_of(file.name))
+        """Names, sizes and times of the files, and of the images that they name; of those in buckets their versions."""
+        far: list[SourceFile] = []
 
-    def _images_of(self, name: str) -> Iterator[tuple[str, Path]]:
-        """The images outside of a table: the path that is written there, and where it is. In a bucket none is read."""
+        def near() -> Iterator[tuple[str, Any]]:
+            for file in self._listing.look() if self._names_images else ():
+                for image in self._images_of(file.name):
+                    if image.parts:
+                        yield image.name, image.parts[0]
+                    else:
+                        far.append(image)
+
+        found = self._listing.stamp(near())
+        return joined_stamps(found, stamp_of_looks(far)) if far else found
+
+    @cached_property
+    def _names_images(self) -> bool:
+        """Whether the column of the payloads may name files."""
         modality, column = self._payload
-        if modality == "image" and self._listing.bucket is None:
-            file = self._file(name)
-            if column in file.schema.names:  # else to read it will fail, and say so
-                for path in file.files_named(column):
-                    if "://" not in path and "\0" not in path:
-                        yield path, file.path.parent / path
+        return modality == "image" and are_named(self._open(self._files[0]).kind(column))
+
+    def _named(self, name: str) -> NamedImages:
+        """The images that a table names."""
+        where = self._listing.uri_of(name)
+        return NamedImages(folder_of(where if is_url(where) else Path(where)))
+
+    def _images_of(self, name: str) -> Iterator[SourceFile]:
+        """The images outside of a table, as they are now."""
+        file, column = self._file(name), self._payload[1]
+        if self._names_images and column in file.schema.names:  # else to read it will fail, and say so
+            yield from self._named(name).look(file.files_named(column))
 
     def files(self) -> Iterator[SourceFile]:
-        """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
+        """The tables; see `OfFiles`. One is changed where an image is that it names."""
         for file in self._listing.look():
-            images = [look_at(path, place) for path, place in self._images_of(file.name)]
+            images = list(self._images_of(file.name)) if self._names_images else []
             newest = max(file.changed_ns, *(image.changed_ns for image in images), 0)
             parts = (*file.parts, *(part for one in images for part in one.parts)) if file.parts else ()
-            yield replace(file, changed_ns=newest, parts=parts)
+            far = [(one.name, one.bytes, one.etag or one.changed_ns) for one in images if not one.parts]
+            if far:  # times of buckets are whole seconds
+                yield replace(file, changed_ns=newest, parts=(), etag=digest([file.etag or (file.bytes, newest), *far]))
+            else:
+                yield replace(file, changed_ns=newest, parts=parts)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""
@@ -282,13 +309,19 @@ class Table:
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
-        for position, file, batch, kinds, of_file in self._batches(unit):
-            folder = file.path.parent if self._listing.bucket is None else None
+        for position, name, batch, kinds, of_file in self._batches(unit):
             carried = {c: values_in(kinds[c], batch.column(c)) for c in self.carry if c in kinds}
-            for row, payload in enumerate(self._payloads(kinds[column], batch.column(column)), start=position):
-                if only is None or unit.first_id + row in only:
-                    values = {c: carried[c][row - position] if c in carried else of_file[c] for c in self.carry}
-                    yield self._item(unit.keys[row], payload, values, folder)
+            wanted = [row for row in range(batch.num_rows) if only is None or unit.first_id + position + row in only]
+            named, chosen = {}, frozenset(wanted)
+            if self._names_images:
+                named = {row: path for row, path in paths_in(batch.column(column)) if row in chosen}
+            outside = self._named(name).read(list(named.values())) if named else iter(())
+            payloads = enumerate(self._payloads(kinds[column], batch.column(column)))
+            for row in wanted:
+                payload = next(payload for at, payload in payloads if at == row)
+                payload = next(outside) if row in named else payload
+                values = {c: carried[c][row] if c in carried else of_file[c] for c in self.carry}
+                yield item_of(unit.keys[position + row], payload, values, *self._payload)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""
@@ -300,15 +333,15 @@ class Table:
             for c in self.carry:
                 carried[c] = carried_in(kinds[c], batch.column(c)) if c in kinds else [of_file[c]] * len(keys)
                 if isinstance(carried[c], list):
-                    bad = {row: found for row, value in enumerate(carried[c]) if (found := _no_value(value))}
+                    bad = {row: found for row, value in enumerate(carried[c]) if (found := no_value(value))}
                     odd = {row: BadItem(keys[row], f"column {c!r}: {one}") for row, one in bad.items()} | odd
                     carried[c] = [None if row in bad else value for row, value in enumerate(carried[c])]
             yield from table_columns(kinds[name], batch.column(name), name, keys, carried, odd, dim)
 
     def _batches(
         self, unit: Unit, rows: int = BATCH_ROWS
-    ) -> Iterator[tuple[int, RowFile, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
-        """The rows of a chunk in batches: place of the first row, file, rows, kinds of columns, values by folders."""
+    ) -> Iterator[tuple[int, str, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
+        """The rows of a chunk in batches: first row, name of the file, rows, kinds of columns, values by folders."""
         position = 0
         for name, part, start, count in unit.locator:
             with self._listing.opened(name):
@@ -316,7 +349,7 @@ class Table:
                 kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
                 for whole in file.rows(part, start, count, list(kinds), rows):
                     for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
-                        yield position, file, batch, kinds, self._of_path(name)
+                        yield position, name, batch, kinds, self._of_path(name)
                         position += batch.num_rows
 
     def _reader(self, name: str) -> RowFile:
@@ -335,31 +368,6 @@ class Table:
         if kind.is_text:
             return iter(values_in(kind, column))
         return (value.as_py() for value in column) if kind.is_encoded_image else kind.arrays(column)
-
-    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path | None) -> Item:
-        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table, on a disk."""
-        modality, column = self._payload
-        for name, found in carried.items():
-            if (one := _no_value(found)) is not None:
-                return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
-        if value is None:
-            return bad_item(key, f"column {column!r} is null", carried=carried)
-        if isinstance(value, Undecoded):
-            return bad_item(key, f"column {column!r}: {value}", carried=carried)
-        try:
-            if modality == "vector":
-                value = as_vector(value)
-            elif modality == "image":
-                value = image_in(value, folder)
-        except ValueError as error:
-            return bad_item(key, f"column {column!r}: {error}", carried=carried)
-        return Item(key=key, payload=value, carried=carried)
-
-
-def _no_value(value: Any) -> Unnamed | Undecoded | None:
-    """The first thing in a carried value that means nothing: a number of a class without a name, or no text."""
-    parts = value if isinstance(value, list) else [value]
-    return next((one for one in parts if isinstance(one, Unnamed | Undecoded)), None)
 
 
 _LAST = "_last"

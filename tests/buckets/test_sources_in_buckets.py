@@ -19,7 +19,6 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_store import SECRET, ObjectStore, empty_cache
-from PIL import Image
 from source_examples import EXAMPLES
 
 from raysal.buckets import retries
@@ -30,7 +29,6 @@ from raysal.sources.base import OfFiles, PassesOver, Source, Stamped
 from raysal.sources.files import Files
 from raysal.sources.folder import Folder
 from raysal.sources.rules import HIDDEN, INSIDE, NO_SUFFIX
-from raysal.sources.table import Table
 from raysal.types import Cut, Item
 
 AT_PATHS = [name for name in EXAMPLES if name not in ("digits", "fashion_mnist", "memory")]
@@ -319,22 +317,6 @@ def test_a_store_of_zarr_is_read_as_on_a_disk(
         for one, other in zip(found, expected, strict=True):
             if not isinstance(other.payload, BadItem):
                 np.testing.assert_array_equal(one.payload, other.payload)
-
-
-def test_images_named_by_a_table_are_refused(tmp_path: Path, bucket_store: ObjectStore) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    image = io.BytesIO()
-    Image.new("RGB", (2, 3)).save(image, "PNG")
-    rows = [{"bytes": image.getvalue(), "path": None}, {"bytes": None, "path": "b.png"}]
-    pq.write_table(pa.table({"key": ["a", "b"], "image": rows}), tmp_path / "t.parquet")
-    bucket_store.put("t.parquet", tmp_path / "t.parquet")
-    source = Table(path=f"{bucket_store.url}/t.parquet")
-    (unit,) = source.units(9)
-    good, bad = source.read(unit)
-    assert good.payload == image.getvalue()
-    assert "a table in a bucket names ('b.png') are not read" in str(bad.payload)
 
 
 def test_options_that_are_local_files_take_no_url(bucket_store: ObjectStore) -> None:
