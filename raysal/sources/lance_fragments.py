@@ -257,7 +257,8 @@ def refuse(path: PathOrUrl, problem: str, error: BaseException, fix: str) -> NoR
     panic = type(error).__name__ == "PanicException"
     if isinstance(error, SourceError | MissingExtra) or not (isinstance(error, Exception) or panic):
         raise error
-    raise SourceError(path, f"{problem} ({_RUST.sub('', brief(error))})", fix) from None
+    said = brief(ValueError(_RUST.sub("", next(iter(str(error).splitlines()), type(error).__name__))))
+    raise SourceError(path, f"{problem} ({said})", fix) from None
 
 
 def is_lance(place: Place) -> bool:
