@@ -91,8 +91,9 @@ class Choice(BaseModel):
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
         places = {f.name: str(f.type) for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
-            if name in places and isinstance(values[name], str | Path):
-                given = values[name] = path_or_url(values[name])
+            if name in places:
+                given = values[name]
+                given = values[name] = tuple(map(_place, given)) if isinstance(given, list | tuple) else _place(given)
                 if isinstance(given, str) and "Url" not in places[name]:
                     raise ConfigError(f"{place}.{name}", f"{given} is no local path", "copy the file to a disk")
             if name not in known:

@@ -49,12 +49,12 @@ class HowChecked(StrEnum):
 
 def embed(
     source: Annotated[
-        str,
+        list[str],
         Argument(
             help="A folder of images, or of sounds; a file or folder of tables (.parquet, .arrow) or of texts (.csv, "
-            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of "
-            "vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data in a bucket, as "
-            "s3://bucket/photos; or fashion_mnist."
+            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a Lance "
+            "table; a matrix of vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data "
+            "in a bucket, as s3://bucket/photos; or fashion_mnist. Several folders or files of one kind make one pool."
         ),
     ],
     out: PoolOut,

@@ -33,12 +33,12 @@ from raysal.embedding.file_hashes import FileHashes, hashed
 from raysal.embedding.left_behind import files_left_behind
 from raysal.embedding.moves import Met, OwnersThere
 from raysal.embedding.origin import Progress, check_contents, remember
-from raysal.embedding.recorded import source_fields, source_record
+from raysal.embedding.recorded import recorded_places, source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
-from raysal.pool.generations import newest_generation
+from raysal.pool.generations import newest_generation, newest_source
 from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
 from raysal.pool.key_index import extend
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
@@ -94,8 +94,12 @@ def can_grow(pool: Path, source: Source) -> bool:
     if not newest_generation(pool) and sum(1 for _ in (pool / "commits").glob("*.json")) < manifest.chunks:
         return False
     name, fields = source_fields(source)
-    recorded = manifest.source.get("config", {})
-    same = all(recorded.get(field) == value for field, value in json.loads(json.dumps(fields)).items())
+    begun = newest_source(pool)
+    recorded, fields = dict(begun.get("config", {})), json.loads(json.dumps(fields))
+    if not recorded_places(recorded) <= recorded_places(fields):
+        moved = newest_generation(pool) and name == begun["name"] and source.fingerprint() == begun["fingerprint"]
+        return bool(moved)
+    same = all(recorded.get(field) == value for field, value in fields.items() if field not in ("path", "also"))
     return bool(name == manifest.source["name"] and same)
 
 

@@ -20,11 +20,12 @@ from typing import Any
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import unit_contents
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.recorded import encoder_fields, places_of, source_fields, with_absolute_paths
+from raysal.embedding.recorded import encoder_fields, places_of, recorded_places, source_fields, with_absolute_paths
 from raysal.errors import FingerprintMismatch, PoolError, SourceChanged, SourceError
 from raysal.pool import Manifest
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import METHODS, algorithm_of, as_hex, unread_digest
+from raysal.pool.generations import newest_generation, newest_source
 from raysal.pool.layout import MANIFEST, read_records, read_stamp, write_stamp
 from raysal.sources.base import Source, Stamped
 from raysal.sources.begun import as_begun
@@ -87,7 +88,8 @@ def check_listing(pool: Path, manifest: Manifest, source: Source) -> None:
     if not (pool / MANIFEST).exists():
         return
     begun = Manifest.read(pool)
-    if begun.source["fingerprint"] != manifest.source["fingerprint"]:
+    grown = newest_generation(pool) > 0  # and it is not of this source, or it would take in what is new
+    if grown or begun.source["fingerprint"] != manifest.source["fingerprint"]:
         raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), ELSEWHERE)
 
 
@@ -245,15 +247,19 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     name, fields = source_fields(source)
     if name != begun.source["name"]:
         return [f"it is {name}, was {begun.source['name']}"]
-    recorded, places = begun.source.get("config", {}), places_of(source)
+    recorded, places = newest_source(pool).get("config", {}), places_of(source)
     changes = [
         f"its {field} is {value}, was {recorded[field]}"
         for field, value in json.loads(json.dumps(fields)).items()
         if field in recorded and recorded[field] != value and field not in places
     ]
+    if "also" in recorded and (left := recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields)))):
+        changes.append(f"{', '.join(sorted(left))} is not named")
     known, stamp = read_stamp(pool), stamp_of(source)
     if known is not None and stamp is not None and (files := _files_changed(known, stamp)) is not None:
         changes.append(files)
+    if newest_generation(pool):  # its items are no longer those of the listing that it was begun with
+        return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
     items = sum(len(unit.keys) for unit in source.units(begun.chunk_rows))
     if items != begun.items and (stamp is None or stamp.files != items):
         changes.append(f"{_count(items, 'item')}, was {begun.items:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +117,26 @@ def places_of(source: Source) -> set[str]:
     return {field.name for field in fields if "Path" in str(field.type) and field.metadata.get("record", True)}
 
 
+def recorded_places(config: Mapping[str, Any]) -> set[str]:
+    """The paths and URLs that a source lists, of its recorded fields. To those of a pool, others may be added."""
+    return {config.get("path", ""), *config.get("also", ())}
+
+
 def with_absolute_paths(source: Source) -> Source:
     """The source with absolute paths: workers of a cluster have another working directory."""
-    paths = {
-        field.name: value.absolute()
-        for field in dataclasses.fields(source)  # type: ignore[arg-type]
-        if isinstance(value := getattr(source, field.name), Path)
-    }
+    values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}  # type: ignore[arg-type]
+    paths = {name: path for name, value in values.items() if (path := _absolute(value)) is not value}
     if not paths:
         return source
     changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
     return changed
+
+
+def _absolute(value: Any) -> Any:
+    """A path, or several, as absolute ones; anything else as it is."""
+    if isinstance(value, tuple) and any(isinstance(one, Path) for one in value):
+        return tuple(_absolute(one) for one in value)
+    return value.absolute() if isinstance(value, Path) else value
 
 
 def _name(part: object, registry: Registry[Any]) -> str:
@@ -139,6 +149,8 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, Named):
         name, fields = encoder_fields(value.part)
         return {"name": name, **fields}
+    if isinstance(value, tuple):
+        return tuple(map(_recorded, value))
     return str(value) if isinstance(value, Path) else value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import SourceError
 from raysal.sources.datasets import Dataset
+from raysal.sources.places import PathOrUrl
 from raysal.types import Pixels
 
 KEY_NAMES = ("key", "keys", "id", "ids")
@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    where: Path,
+    where: PathOrUrl,
     found: Mapping[str, Dataset],
     vectors: str | None,
     images: str | None,
@@ -101,14 +101,14 @@ def choose(
     return Chosen(modality, payload, key, tuple(columns))
 
 
-def _refuse(where: Path, dataset: Dataset, what: str, expected: str) -> None:
+def _refuse(where: PathOrUrl, dataset: Dataset, what: str, expected: str) -> None:
     problem, _, fix = dataset.problem.partition("; ")
     if problem:
         raise SourceError(where, f"dataset {dataset.name!r} cannot be read: {problem}", fix)
     raise SourceError(where, f"dataset {dataset} cannot be read as {what}", f"expected {expected}")
 
 
-def channel_axis(where: Path, dataset: Dataset, axes: str | None) -> int | None:
+def channel_axis(where: PathOrUrl, dataset: Dataset, axes: str | None) -> int | None:
     """Which axis of images [n, ...] is that of the channels.
 
     Args:
@@ -139,7 +139,7 @@ def channel_axis(where: Path, dataset: Dataset, axes: str | None) -> int | None:
 
 
 def picture_of(
-    where: Path,
+    where: PathOrUrl,
     images: Dataset,
     axes: str | None,
     channels: Sequence[str | int],
@@ -175,7 +175,7 @@ def picture_of(
     return make
 
 
-def _numbers_of(where: Path, images: Dataset, axis: int | None, channels: Sequence[str | int]) -> list[int] | None:
+def _numbers_of(where: PathOrUrl, images: Dataset, axis: int | None, channels: Sequence[str | int]) -> list[int] | None:
     """The numbers of the channels that were asked for; None for all."""
     if not channels:
         return None

@@ -26,8 +26,8 @@ from raysal.arrow_values import array_of, is_present, numbers_of
 from raysal.errors import BadItem, ConfigError, DuplicateKeys, SourceError, UserError
 from raysal.pool.lanes import absorb, absorb_texts, begin, number_of
 from raysal.sources.batches import PROBLEM, WHERE, Batches
-from raysal.sources.columns import BATCH_ROWS
 from raysal.sources.listing import bad_item
+from raysal.sources.row_file import BATCH_ROWS
 from raysal.sources.stream_columns import fitted
 from raysal.sources.table import Table
 from raysal.sources.vectors import keys_in

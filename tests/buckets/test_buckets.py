@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,47 @@ def test_a_write_whose_answer_was_lost_is_ours_if_it_holds_our_bytes(
 def test_errors_are_of_the_tree(there: Bucket) -> None:
     with pytest.raises(RaysalError, match=re.escape(f"{there.url}/no")):
         there.read("no")
+
+
+# -- what services say in other words ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "match"),
+    [
+        (409, "BlobAlreadyExists", "is there already"),
+        (409, "BlobBeingRehydrated", "10 times in turn"),
+        (501, "NotImplemented", "cannot be written"),
+    ],
+)
+def test_what_azure_says_of_a_write(status: int, code: str, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Azurite answered: an object that is there is a 409, which of S3 is a conflict that passes."""
+    asked: list[str] = []
+
+    class Azure(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+        def do_PUT(self) -> None:
+            asked.append(self.headers.get("If-None-Match", ""))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Azure) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
+        monkeypatch.setenv("AZURITE_BLOB_STORAGE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        bucket = Bucket(f"az://of-{code.lower()}")
+        with pytest.raises(BucketError, match=match) as caught:
+            bucket.write("a.txt", b"data", only_if_absent=True)
+        server.shutdown()
+    assert isinstance(caught.value, Taken) == (code == "BlobAlreadyExists")
+    assert set(asked) == {"*"}
+    assert (len(asked) == 1) == (code != "BlobBeingRehydrated")
