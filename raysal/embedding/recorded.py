@@ -11,6 +11,7 @@ from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.devices import on_device
 from raysal.embedding.precomputed import Precomputed
+from raysal.embedding.stretch import Stretch
 from raysal.errors import EncoderError
 from raysal.pool import Manifest
 from raysal.registry import Registry
@@ -139,6 +140,8 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, Named):
         name, fields = encoder_fields(value.part)
         return {"name": name, **fields}
+    if isinstance(value, Stretch):
+        return value.record()
     return str(value) if isinstance(value, Path) else value
 
 

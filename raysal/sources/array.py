@@ -17,6 +17,7 @@ from raysal.arrow_values import Texts, array_of
 from raysal.buckets import local_or_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.array_columns import bad_of, carried_of, keys_of
+from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.dataset_choice import Chosen, choose, picture_of
 from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
@@ -70,6 +71,8 @@ class Array:
     """Channels to take of an image, in this order, by their names or by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white in the images, where the file does not say it."""
+    channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
+    """Names of all channels of an image, in order, where the file does not say them, or other ones."""
     recursive: bool = field(default=True)
     """Whether directories inside a directory are read too."""
 
@@ -155,7 +158,7 @@ class Array:
             The digest. It opens each file; in a bucket the versions stand for the shapes.
         """
         read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
-        how = [self.axes, self.channels, self.stated_range]
+        how = [self.axes, self.channels, self.stated_range, *([self.channel_names] if self.channel_names else [])]
         shapes = ((file.name, file.bytes, file.etag or self._shape(file.name)) for file in self.files())
         return digest([*read, *how, *shapes])
 
@@ -274,7 +277,7 @@ class Array:
                 yield Item(key=key, payload=payload, carried=values)
 
     def _image_of(self, where: Path, images: Dataset) -> Callable[[Any], Any]:
-        return picture_of(where, images, self.axes, self.channels, self.stated_range)
+        return picture_of(where, images, self.axes, self.channels, self.stated_range, self.channel_names)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""
