@@ -268,7 +268,7 @@ def _from_numbers(key: str, pixels: Pixels) -> Image.Image:
         values = values[..., 0]
     if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)) or values.dtype.kind not in KINDS:
         problem = f"pixels {values.dtype} {values.shape}, expected numbers [h, w], [h, w, 1] or [h, w, 3]"
-        raise BadItem(key, problem, "choose one or three channels of the source (`channels`)")
+        raise BadItem(key, problem, "choose one or three channels of the encoder (--channel), or of the source")
     check_size(key, values.shape[1], values.shape[0], MAX_PIXELS)
     kind, bits = KINDS[values.dtype.kind], 1 if values.dtype.kind == "b" else 8 * values.dtype.itemsize
     black, white = fixed_range(key, kind, bits, pixels.stated, "`stated_range` of the source")

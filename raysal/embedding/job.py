@@ -26,7 +26,13 @@ from raysal.embedding.origin import (
 )
 from raysal.embedding.precision import check_precision
 from raysal.embedding.ranges import check_arguments
-from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
+from raysal.embedding.recorded import (
+    check_encoder,
+    encoder_for_source,
+    encoder_record,
+    manifest_for,
+    with_absolute_paths,
+)
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
@@ -179,6 +185,7 @@ def embed(
         encoder = on_device(encoder, "cpu")  # the driver's own: it may have no GPU
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
+    check_encoder(pool, encoder)
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found
     if can_grow(pool, source):
         begun = Manifest.read(pool)

@@ -161,10 +161,10 @@ class ZScale(Stretch):
 
 STRETCHES: Registry[type[Stretch]] = Registry(
     {
+        "asinh": "raysal.embedding.stretch:Asinh",
         "linear": "raysal.embedding.stretch:Linear",
         "percentile": "raysal.embedding.stretch:Percentile",
         "zscale": "raysal.embedding.stretch:ZScale",
-        "asinh": "raysal.embedding.stretch:Asinh",
     }
 )
 """The stretches by name."""
