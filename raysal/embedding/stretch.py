@@ -19,6 +19,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -223,7 +224,7 @@ def _limits(key: str, planes: NDArray[Any], stretch: Stretch) -> tuple[float, fl
     if not len(flat):
         raise BadItem(key, "no pixel of it is a finite number, so there is nothing to stretch", "check the file")
     black, white = stretch.limits(flat)
-    if not white - black < float("inf"):
+    if not isfinite(white - black):
         raise BadItem(key, f"its numbers from {black:g} to {white:g} are too far apart", "divide them")
     return black, white
 
