@@ -218,5 +218,7 @@ def _fields(part: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     """A recorded value for people."""
     if isinstance(value, dict):
-        return " ".join([str(value.get("name", "")), *(f"{k}={_text(v)}" for k, v in value.items() if k != "name")])
+        return " ".join(
+            [str(value.get("name", "")), *(f"{k}={_text(v)}" for k, v in sorted(value.items()) if k != "name")]
+        )
     return "none" if value in (None, "", []) else str(value)
