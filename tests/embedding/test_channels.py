@@ -39,6 +39,7 @@ from raysal.embedding.torch_model import weights_sha256
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch
 from raysal.pool import Pool
 from raysal.report.thumbnails import read_gallery
+from raysal.rounds.run_labels import RunLabels
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.cutouts import Cutouts
@@ -587,3 +588,32 @@ def test_the_command_line_says_channels_stretch_and_parts(night: Path, tmp_path:
     }
     for name in STRETCHES:
         assert name in cli("embed", "--help").out
+
+
+def test_a_network_is_trained_on_what_its_pool_saw(tmp_path: Path) -> None:
+    """The model keeps it, and the next pool, its predictions and another network by name see the same."""
+    photos, truth = tmp_path / "photos", {}
+    photos.mkdir()
+    for at, planes in enumerate(sky(16)):
+        planes[PLACES[0], :: 2 + at % 2] += 100
+        mef(photos / f"{at:02d}.fits", planes)
+        truth[f"{at:02d}.fits"] = "ab"[at % 2]
+    seeing = {"channels": list(WANTED), "stretch": ASINH.record()}
+    pool = raysal.embed(photos, {"name": "torch:tiny_models:with_norms", "size": SIDE, **seeing}, out=tmp_path / "pool")
+    raysal.Session(tmp_path / "run", pool=pool, fleet={"backend": "local"}).close()
+    with RunLabels.open(tmp_path / "run") as told:
+        told.tell(dict(list(truth.items())[:12]))
+    few = {"steps": 2, "batch_size": 4, "ratio": 1, "average_steps": 1, "sample": 4, "threads": 1}
+    raysal.finetune(tmp_path / "run", out=tmp_path / "model", **few)  # type: ignore[arg-type]
+    rendering = Rendering(channels=WANTED, stretch=ASINH)
+    record = ModelRecord.read(tmp_path / "model")
+    assert record.rendering == rendering
+    assert record.to_json()["rendering"] == rendering.record()
+    again = raysal.embed(photos, f"finetuned:{tmp_path / 'model'}", out=tmp_path / "pool2")
+    assert again.quarantined == 0
+    assert rendering_in(again.manifest.encoder["preprocessing"]) == rendering
+    head = tmp_path / "model" / "head.safetensors"
+    found = cli("predict", again.path, "--head", head, "--out", tmp_path / "predictions", "--json")
+    assert (found.code, found.json["items"]) == (0, 16)
+    raysal.finetune(tmp_path / "run", out=tmp_path / "other", encoder="torch:tiny_models:weighted", size=SIDE, **few)  # type: ignore[arg-type]
+    assert ModelRecord.read(tmp_path / "other").rendering == rendering
