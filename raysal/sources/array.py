@@ -22,8 +22,9 @@ from raysal.sources.dataset_choice import Chosen, choose, picture_of
 from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
-from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
+from raysal.sources.kinds import HDF5, IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
 from raysal.sources.listing import check_carry, digest, stamp_of_files, wanted_positions
+from raysal.sources.npy_images import NpyFile
 from raysal.sources.places import PathOrUrl
 from raysal.sources.vectors import (
     BATCH_BYTES,
@@ -45,6 +46,8 @@ _KEYS = 1 << 16
 class Array:
     """The rows of one dataset of each HDF5 file (`.h5`, `.hdf5`, `.hdf`, `.he5`) or Zarr store (a folder `.zarr`).
 
+    Also of images in `.npy` files, if the path ends so.
+
     A dataset [n, d] or [n, 1, d] of numbers holds vectors; one of [n, h, w], [n, h, w, c] or [n, c, h, w], or of n
     byte strings of any length (encoded images), holds images. If a file has one such dataset, no name is needed. Files
     are read in the order of their relative paths. Memory: some megabytes, or what is stored together, if that is more,
@@ -55,7 +58,7 @@ class Array:
     """
 
     path: PathOrUrl
-    """A file or store, a directory of them, or a pattern, as `data/*.h5`."""
+    """A file or store, a directory of them, or a pattern, as `data/*.h5` or `data/*.npy`."""
     vector_column: str | None = None
     """The path of the dataset of vectors, as `train/embeddings`."""
     image_column: str | None = None
@@ -66,7 +69,8 @@ class Array:
     carry: tuple[str, ...] = ()
     """Datasets [n] to keep in the pool."""
     axes: str | None = None
-    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it."""
+    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it. A `.npy` file that has no
+    others is one image."""
     channels: tuple[str | int, ...] = ()
     """Channels to take of an image, in this order, by their names or by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
@@ -91,6 +95,8 @@ class Array:
     @cached_property
     def _listing(self) -> Files:
         others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
+        if str(self.path).lower().endswith(NPY):
+            return Files(path=self.path, takes=(NPY,), items=others - {NPY}, recursive=self.recursive)
         path = local_or_url(self.path)
         named: tuple[str, ...] = ()
         if isinstance(path, Path):
@@ -113,8 +119,13 @@ class Array:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[ArrayFile]:
-        with self._listing.opened(name) as path, (ZarrStore if is_store(path) else Hdf5File)(path) as file:
-            yield file
+        with self._listing.opened(name) as path:
+            if name.lower().endswith(NPY):
+                opened: ArrayFile = NpyFile(path, self.axes)
+            else:
+                opened = (ZarrStore if is_store(path) else Hdf5File)(path)
+            with opened as file:
+                yield file
 
     def _chosen(self, file: ArrayFile) -> Chosen:
         """The datasets of an open file that this source reads."""

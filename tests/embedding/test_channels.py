@@ -36,16 +36,18 @@ from raysal.embedding.recorded import encoder_fields
 from raysal.embedding.rendering import PLAIN, Rendering, Renders, rendering_in
 from raysal.embedding.stretch import STRETCHES, Asinh, Linear
 from raysal.embedding.torch_model import weights_sha256
-from raysal.errors import BadItem, ConfigError, FingerprintMismatch
+from raysal.errors import BadItem, ConfigError, FingerprintMismatch, SourceError
 from raysal.pool import Pool
 from raysal.report.thumbnails import read_gallery
 from raysal.rounds.run_labels import RunLabels
+from raysal.sources import detect_source
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.cutouts import Cutouts
 from raysal.sources.fits import Fits
 from raysal.sources.folder import Folder
 from raysal.sources.memory import Memory
+from raysal.sources.npy import Npy
 from raysal.store import digest_of, write_sealed
 from raysal.types import Cut, Item, Pixels, Whole
 from raysal.web.catalogue import Entry
@@ -171,6 +173,21 @@ def rgb_and_more(path: Path, planes: NDArray[Any]) -> None:
     tifffile.imwrite(path, np.moveaxis(planes, 0, -1), photometric="rgb", extrasamples=("unspecified",))
 
 
+def of_npy(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
+    np.save(path.with_suffix(".npy"), given)
+    source = detect_source(path.with_suffix(".npy"), axes="chw", channel_names=BANDS)
+    assert isinstance(source, Array)
+    return source, WANTED
+
+
+def npy_each(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
+    """A file for each picture [h, w, c]."""
+    path.mkdir()
+    for at, planes in enumerate(given):
+        np.save(path / f"{at}.npy", np.moveaxis(planes, 0, -1))
+    return detect_source(f"{path}/*.npy", axes="hwc"), NUMBERS
+
+
 FORMATS: dict[str, Make] = {
     "FITS extensions": folder_of(mef, ".fits"),
     "FITS extensions, compressed": folder_of(lambda path, planes: mef(path, planes, packed=True), ".fits.fz"),
@@ -193,6 +210,8 @@ FORMATS: dict[str, Make] = {
     "Zarr 3, named by the source": array_of(3, last=False, names=False, channel_names=BANDS),
     "HDF5, first": array_of(0, last=False),
     "HDF5, without names": array_of(0, last=True, names=False),
+    "npy": of_npy,
+    "npy, one each": npy_each,
     "NumPy": lambda path, given: (Memory(images=list(np.moveaxis(given, 1, -1)), keys=range(len(given))), NUMBERS),
 }
 KINDS = (np.float32, np.uint16, np.int16)
@@ -282,6 +301,33 @@ def test_parts_of_several_types_and_sizes(tmp_path: Path) -> None:
             looking(names).prepare("b", data)
 
 
+def test_an_npy_file_is_images_or_vectors_by_its_axes(tmp_path: Path) -> None:
+    given = np.arange(6 * 7 * 5 * 3).reshape(6, 7, 5, 3).astype(np.uint8)
+    np.save(tmp_path / "rows.npy", given)
+    source = detect_source(tmp_path / "rows.npy")
+    assert [item.key for item in items(source)] == list("012345")
+    assert np.array_equal([item.payload for item in items(source)], given)
+    assert embed(source, Torch(arg="tiny_models:weighted", size=8), tmp_path / "pool").items == 6
+    np.save(tmp_path / "one.npy", given[0])
+    with pytest.raises(SourceError, match="may be grey images, or one of several channels; set `axes`"):
+        items(detect_source(tmp_path / "one.npy"))
+    (item,) = items(detect_source(tmp_path / "one.npy", axes="hwc"))
+    assert np.array_equal(item.payload, given[0])
+    assert [item.payload.shape for item in items(detect_source(tmp_path / "one.npy", axes="hw"))] == [(5, 3)] * 7
+    for shape in ((6, 20), (6, 1, 20)):
+        np.save(tmp_path / "v.npy", np.zeros(shape, np.float32))
+        assert isinstance(detect_source(tmp_path / "v.npy"), Npy)
+    (tmp_path / "more").mkdir()
+    np.save(tmp_path / "more" / "rows.npy", given)
+    with pytest.raises(SourceError, match="name images by a pattern"):
+        items(detect_source(tmp_path / "more"))
+    found = items(detect_source(tmp_path / "more" / "*.npy"))
+    assert [item.key for item in found][:2] == ["rows.npy:0", "rows.npy:1"]
+    np.save(tmp_path / "o.npy", np.array([[[None]]] * 3, object))
+    with pytest.raises(SourceError, match="Python objects"):
+        items(detect_source(tmp_path / "o.npy"))
+
+
 def test_ordinary_pictures_are_stretched_too() -> None:
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 90, (SIDE, SIDE, 3)).astype(np.uint8)
@@ -366,12 +412,11 @@ def test_by_default_an_encoder_is_what_it_was(name: str, tmp_path: Path) -> None
     if isinstance(encoder, Torch):
         from tiny_models import weighted
 
-        before = {"resize": "stretched to a square, Pillow bicubic", "size": 16}
+        before: dict[str, Any] = {"resize": "stretched to a square, Pillow bicubic", "size": 16}
         before |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
         assert encoder.fingerprint() == digest_of({"weights": weights_sha256(weighted()), "preprocessing": before})
-        assert encoder_fields(encoder)[1] == {
-            key: before[key] if key == "size" else tuple(before[key]) for key in ("size", "mean", "std")
-        }
+        config = {key: value for key, value in before.items() if key != "resize"}
+        assert json.loads(json.dumps(encoder_fields(encoder)[1])) == config
 
 
 def test_every_encoder_of_pictures_has_the_fields() -> None:
@@ -391,7 +436,7 @@ def test_channels_and_stretch_are_in_the_fingerprint(name: str, tmp_path: Path) 
         called, fields = encoder_fields(one)
         again = Choice(name=called, **json.loads(json.dumps(fields))).build("encoder", ENCODERS)
         assert again == one, "a pool gives the encoder back"
-        assert rendering_in(json.loads(json.dumps(one.preprocessing()))) == one.rendering  # type: ignore[attr-defined]
+        assert rendering_in(json.loads(json.dumps(one.preprocessing()))) == one.rendering
     assert built(name, tmp_path, channels="7").fingerprint() == built(name, tmp_path, channels=7).fingerprint()
     assert rendering_in({"rendering": "of another's"}) == rendering_in({"rendering": {"stretch": "log"}}) == PLAIN
     for wrong in (["a", "b"], ["a", "b", "c", "d"], ["a", "", "c"]):
@@ -488,7 +533,7 @@ def test_renamed_channels_are_a_change(tmp_path: Path) -> None:
     for version, data in ((3, given), (0, np.rint(given).astype(np.uint8))):
         path, out = tmp_path / ("x.zarr" if version else "x.h5"), tmp_path / f"pool{version}"
         stored(path, data, version, False, axes)
-        names = [{"channel_names": ("G", "I", "R")}, {"channel_names": ("I", "G", "R")}]
+        names: list[dict[str, Any]] = [{"channel_names": ("G", "I", "R")}, {"channel_names": ("I", "G", "R")}]
         first, other = (items(Array(path=path, **one))[0].payload for one in names)
         assert (first.channels, other.channels) == (("G", "I", "R"), ("I", "G", "R"))
         embed(Array(path=path, **names[0]), encoder, out)
@@ -603,8 +648,8 @@ def test_a_network_is_trained_on_what_its_pool_saw(tmp_path: Path) -> None:
     raysal.Session(tmp_path / "run", pool=pool, fleet={"backend": "local"}).close()
     with RunLabels.open(tmp_path / "run") as told:
         told.tell(dict(list(truth.items())[:12]))
-    few = {"steps": 2, "batch_size": 4, "ratio": 1, "average_steps": 1, "sample": 4, "threads": 1}
-    raysal.finetune(tmp_path / "run", out=tmp_path / "model", **few)  # type: ignore[arg-type]
+    few: dict[str, Any] = {"steps": 2, "batch_size": 4, "ratio": 1, "average_steps": 1, "sample": 4, "threads": 1}
+    raysal.finetune(tmp_path / "run", out=tmp_path / "model", **few)
     rendering = Rendering(channels=WANTED, stretch=ASINH)
     record = ModelRecord.read(tmp_path / "model")
     assert record.rendering == rendering
@@ -615,5 +660,5 @@ def test_a_network_is_trained_on_what_its_pool_saw(tmp_path: Path) -> None:
     head = tmp_path / "model" / "head.safetensors"
     found = cli("predict", again.path, "--head", head, "--out", tmp_path / "predictions", "--json")
     assert (found.code, found.json["items"]) == (0, 16)
-    raysal.finetune(tmp_path / "run", out=tmp_path / "other", encoder="torch:tiny_models:weighted", size=SIDE, **few)  # type: ignore[arg-type]
+    raysal.finetune(tmp_path / "run", out=tmp_path / "other", encoder="torch:tiny_models:weighted", size=SIDE, **few)
     assert ModelRecord.read(tmp_path / "other").rendering == rendering
