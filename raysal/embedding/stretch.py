@@ -240,8 +240,9 @@ def _fill(grey: NDArray[np.uint8], plane: NDArray[Any], black: float, white: flo
                 block /= white - black
         else:
             block = np.where(block > black, 1.0, 0.0)
-        np.nan_to_num(block, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         np.clip(block, 0, 1, out=block)
+        if plane.dtype.kind == "f":
+            block[np.isnan(block)] = 0
         grey[start : start + step] = np.rint(255 * stretch.spread(block))
 
 
