@@ -185,7 +185,6 @@ def embed(
         encoder = on_device(encoder, "cpu")  # the driver's own: it may have no GPU
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
-    check_encoder(pool, encoder)
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found
     if can_grow(pool, source):
         begun = Manifest.read(pool)
@@ -199,6 +198,7 @@ def embed(
         if not chunk_rows:
             same["chunk_rows"] = begun.chunk_rows
         with files_of(pool).writing():
+            check_encoder(pool, encoder)
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
             return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, check, shares)
     spans = FirstSpans(source)
@@ -209,6 +209,7 @@ def embed(
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
+        check_encoder(pool, encoder)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking, trusted=check == "fast")
         files_of(pool).delete([TABLE])  # the next line says what the pool takes in from now on
