@@ -525,22 +525,34 @@ def test_a_pool_grows_by_what_it_sees(night: Path, tmp_path: Path) -> None:
     assert embed(Folder(path=night), looking(), pool, max_quarantine=0.5).embedded == 0
 
 
-def test_renamed_channels_are_a_change(tmp_path: Path) -> None:
-    """The numbers of a store are the same, and what they mean is not."""
-    given = np.concatenate([sky(3)[:, :3]] * 2)
-    axes = ("n", "channel", "y", "x")
-    encoder = looking(("G", "I", "R"))
-    for version, data in ((3, given), (0, np.rint(given).astype(np.uint8))):
-        path, out = tmp_path / ("x.zarr" if version else "x.h5"), tmp_path / f"pool{version}"
-        stored(path, data, version, False, axes)
-        names: list[dict[str, Any]] = [{"channel_names": ("G", "I", "R")}, {"channel_names": ("I", "G", "R")}]
-        first, other = (items(Array(path=path, **one))[0].payload for one in names)
-        assert (first.channels, other.channels) == (("G", "I", "R"), ("I", "G", "R"))
-        embed(Array(path=path, **names[0]), encoder, out)
-        with pytest.raises(FingerprintMismatch, match="source changed"):
-            embed(Array(path=path, **names[1]), encoder, tmp_path / f"pool{version}", check="hash")
-        bare = Memory(images=list(np.moveaxis(data, 1, -1)), keys=range(6))
-        assert not any(isinstance(item.payload, Pixels) for item in items(bare))
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_renamed_channels_are_a_change(kind: Any, tmp_path: Path) -> None:
+    """The numbers of a file are the same, and what they mean is not; a file that was only touched is as it was."""
+    given = np.rint(sky(6) / 30).astype(kind)
+    path, out = stored(tmp_path / "x.h5", given, 0, True, ("n", "channel", "y", "x")), tmp_path / "pool"
+    encoder = looking(stretch="linear")
+    embed(Array(path=path), encoder, out)
+    before = held(Pool(out))
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["more"] = "of no interest"
+    touched = embed(Array(path=path), encoder, out)
+    assert (touched.embedded, touched.replaced) == (0, 0)
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["band_names"] = [*BANDS[1:], BANDS[0]]
+    changed = embed(Array(path=path), encoder, out)
+    assert (changed.embedded, changed.replaced) == (6, 6)
+    after = held(Pool(out))
+    assert all(after[key][1] != before[key][1] for key in before)
+    assert {key: row[1] for key, row in after.items()} == {
+        str(at): encoder.encode([seen_linear(planes)]).astype(np.float16).tobytes()
+        for at, planes in enumerate(np.roll(given, 1, axis=1))
+    }
+
+
+def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:
+    """As `seen`, from the smallest number to the largest."""
+    wide = [planes[at].astype(np.float64) for at in PLACES]
+    return np.stack([np.rint(255 * ((x - x.min()) / (x.max() - x.min()))) for x in wide], -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
