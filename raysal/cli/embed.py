@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -15,6 +16,7 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interru
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
+from raysal.errors import ConfigError
 from raysal.scale import AUTO, scale_words
 
 
@@ -45,6 +47,18 @@ class HowChecked(StrEnum):
 
     fast = "fast"
     hash = "hash"
+
+
+def with_fields(text: str) -> str | dict[str, Any]:
+    """A stretch as a config has it, of `NAME` or `NAME:FIELD=VALUE,FIELD=VALUE`."""
+    name, colon, rest = text.partition(":")
+    if not colon:
+        return name
+    try:
+        return {"name": name, **tomllib.loads(rest.replace(",", "\n"))}
+    except tomllib.TOMLDecodeError:
+        fix = "for example asinh:softening=0.05,high=99.9"
+        raise ConfigError("--stretch", f"{text!r} is not understood", fix) from None
 
 
 def embed(
@@ -89,8 +103,12 @@ def embed(
     ] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
     hdu: Annotated[
-        str | None,
-        Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Part of FITS files: name, or number. Repeated: parts that are the channels of one image. (Default: "
+            "the first image.)",
+        ),
     ] = None,
     owner: Annotated[
         str | None,
@@ -115,6 +133,22 @@ def embed(
     ] = None,
     data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square that the encoder gets, in pixels.")] = None,
+    channel: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Channel of an image that the encoder sees: one for grey; given three times, for red, green and blue. "
+            "(Default: what the image has.)",
+        ),
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        Option(
+            metavar="NAME[:FIELD=VALUE,...]",
+            help="How numbers become greys: asinh, linear, percentile, zscale; as asinh:softening=0.05,high=99.9. "
+            "(Default: by their type, or by the range that the file states.)",
+        ),
+    ] = None,
     precision: Annotated[
         Numbers | None,
         Option(
@@ -202,7 +236,7 @@ def embed(
                 vector_column=vector_column,
                 image_column=image_column,
                 text_column=text_column,
-                hdu=hdu,
+                hdu=hdu[0] if hdu and len(hdu) == 1 else tuple(hdu or ()),
                 owner=owner,
                 boxes=boxes,
                 box_form=None if box_form is None else box_form.value,
@@ -211,7 +245,8 @@ def embed(
                 carry=tuple(carry or ()),
                 data=data,
             )
-            given = {"size": size, "precision": precision and precision.value, "origin": origin}
+            given: dict[str, Any] = {"size": size, "precision": precision and precision.value, "origin": origin}
+            given |= {"channels": tuple(channel) if channel else None, "stretch": stretch and with_fields(stretch)}
             fields = {name: value for name, value in given.items() if value is not None}
             named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
             done = run_job(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import checked_columns, unit_contents
 from raysal.embedding.file_hashes import FileHashes
-from raysal.embedding.origin import TAKE_IN, check_fields, stamp_of
+from raysal.embedding.origin import TAKE_IN, stamp_of
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.recorded import encoder_fields, source_fields, with_absolute_paths
+from raysal.embedding.recorded import check_fields, encoder_fields, later_fields, source_fields, with_absolute_paths
 from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
@@ -150,7 +150,7 @@ def check_changed_pool(pool: Pool, source: Source, encoder: Encoder) -> None:
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
         encoder = replace(encoder, dim=pool.dim)
     fix = "name what the pool was made of, or another pool directory"
-    check_fields(pool.path, "encoder", pool.manifest.encoder, *encoder_fields(encoder), fix)
+    check_fields(pool.path, "encoder", pool.manifest.encoder, *encoder_fields(encoder), fix, later_fields(encoder))
     source = with_absolute_paths(source)
     if source_fields(source)[0] == pool.manifest.source["name"]:
         source = as_begun(source, pool.manifest.source.get("config", {}))

@@ -27,7 +27,13 @@ from raysal.embedding.origin import (
 )
 from raysal.embedding.precision import check_precision
 from raysal.embedding.ranges import check_arguments
-from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
+from raysal.embedding.recorded import (
+    check_encoder,
+    encoder_for_source,
+    encoder_record,
+    manifest_for,
+    with_absolute_paths,
+)
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
@@ -199,6 +205,7 @@ def embed(
         if not chunk_rows:
             same["chunk_rows"] = begun.chunk_rows
         with files_of(pool).writing():
+            check_encoder(pool, encoder)
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
             return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, check, shares)
     spans = FirstSpans(source)
@@ -208,6 +215,7 @@ def embed(
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
+        check_encoder(pool, encoder)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking, trusted=check == "fast")
         files_of(pool).delete([TABLE])  # the next line says what the pool takes in from now on

@@ -20,7 +20,15 @@ from typing import Any
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import unit_contents
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.recorded import encoder_fields, places_of, recorded_places, source_fields, with_absolute_paths
+from raysal.embedding.recorded import (
+    check_fields,
+    encoder_fields,
+    later_fields,
+    places_of,
+    recorded_places,
+    source_fields,
+    with_absolute_paths,
+)
 from raysal.errors import FingerprintMismatch, PoolError, SourceChanged, SourceError
 from raysal.pool import Manifest
 from raysal.pool.chunk import Chunk
@@ -197,7 +205,7 @@ def check_origin(
     fix = "name what the pool was made of, or another pool directory"
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
         encoder = dataclasses.replace(encoder, dim=begun.dim)
-    check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix)
+    check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix, later_fields(encoder))
     source = with_absolute_paths(source)
     if source_fields(source)[0] == begun.source["name"]:
         source = as_begun(source, begun.source.get("config", {}))
@@ -269,30 +277,6 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     if not changes and all(record.get("contents", {}).get("algorithm") in METHODS for record in records.values()):
         changes = [changed] if (changed := _changed_chunk(begun, records, source, no_progress)) else []
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
-
-
-def check_fields(
-    pool: Path, what: str, recorded: Mapping[str, Any], name: str, config: Mapping[str, Any], fix: str
-) -> None:
-    """Refuse a source or an encoder that is not the recorded one.
-
-    Args:
-        pool: the pool directory, for the error.
-        what: "source" or "encoder".
-        recorded: what the pool's manifest says of it.
-        name: its name now.
-        config: its fields now.
-        fix: what an error says to do.
-
-    Raises:
-        FingerprintMismatch: the name or a field differs; the error names it.
-    """
-    if name != recorded["name"]:
-        raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
-    begun = recorded.get("config", {})
-    for field, value in json.loads(json.dumps(config)).items():  # the manifest holds tuples as lists
-        if field in begun and begun[field] != value:
-            raise FingerprintMismatch(pool, f"the {what}'s {field}", str(begun[field]), str(value), fix)
 
 
 def _changed_chunk(

@@ -31,6 +31,7 @@ from raysal.sources.kinds import (
 )
 from raysal.sources.lance_fragments import is_lance
 from raysal.sources.memory import Memory
+from raysal.sources.npy_images import holds_images
 from raysal.sources.places import PathOrUrl, as_source_errors, is_saved, place_of
 from raysal.sources.registry import SOURCES
 from raysal.sources.zarr_store import is_store
@@ -131,7 +132,7 @@ def _kind(path: PathOrUrl) -> str:
         if suffix in TEXTS:
             return "text"
         if suffix == NPY:
-            return "npy"
+            return "array" if isinstance(path, Path) and holds_images(path) else "npy"
         if name.endswith((SHARD, *PACKED_SHARDS)):
             return "webdataset"
         known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS, SHARD))
@@ -158,6 +159,8 @@ def _kind(path: PathOrUrl) -> str:
     if place.pattern and not first:
         raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
     kind = next((kind for kind in _ORDER if kind in first), "folder")
+    if kind == "npy" and str(path).lower().endswith(NPY) and isinstance(path, Path):
+        return "array" if holds_images(Files(path=path, takes=(NPY,)).path_of(first["npy"])) else "npy"
     return "webdataset" if kind == "packed" else kind
 
 

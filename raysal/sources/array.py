@@ -17,12 +17,14 @@ from raysal.arrow_values import array_of
 from raysal.buckets import local_or_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.array_columns import bad_of, carried_of, keys_of
+from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.dataset_choice import Chosen, choose, picture_of
 from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
-from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
+from raysal.sources.kinds import HDF5, IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
 from raysal.sources.listing import check_carry, digest, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.npy_images import NpyFile
 from raysal.sources.places import PathOrUrl
 from raysal.sources.segments import Part, units_of_rows
 from raysal.sources.vectors import (
@@ -46,6 +48,8 @@ _KEYS = 1 << 16
 class Array:
     """The rows of one dataset of each HDF5 file (`.h5`, `.hdf5`, `.hdf`, `.he5`) or Zarr store (a folder `.zarr`).
 
+    Also of images in `.npy` files, if the path ends so.
+
     A dataset [n, d] or [n, 1, d] of numbers holds vectors; one of [n, h, w], [n, h, w, c] or [n, c, h, w], or of n
     byte strings of any length (encoded images), holds images. If a file has one such dataset, no name is needed. Files
     are read in the order of their relative paths. Memory: some megabytes, or what is stored together, if that is more,
@@ -56,7 +60,7 @@ class Array:
     """
 
     path: PathOrUrl
-    """A file or store, a directory of them, or a pattern, as `data/*.h5`."""
+    """A file or store, a directory of them, or a pattern, as `data/*.h5` or `data/*.npy`."""
     vector_column: str | None = None
     """The path of the dataset of vectors, as `train/embeddings`."""
     image_column: str | None = None
@@ -67,11 +71,14 @@ class Array:
     carry: tuple[str, ...] = ()
     """Datasets [n] to keep in the pool."""
     axes: str | None = None
-    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it."""
+    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it. A `.npy` file that has no
+    others is one image."""
     channels: tuple[str | int, ...] = ()
     """Channels to take of an image, in this order, by their names or by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white in the images, where the file does not say it."""
+    channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
+    """Names of all channels of an image, in order, where the file does not say them, or other ones."""
     recursive: bool = field(default=True)
     """Whether directories inside a directory are read too."""
 
@@ -90,6 +97,8 @@ class Array:
     @cached_property
     def _listing(self) -> Files:
         others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
+        if str(self.path).lower().endswith(NPY):
+            return Files(path=self.path, takes=(NPY,), items=others - {NPY}, recursive=self.recursive)
         path = local_or_url(self.path)
         named: tuple[str, ...] = ()
         if isinstance(path, Path):
@@ -116,8 +125,9 @@ class Array:
         with self._listing.opened(name) as path, self._opened(path) as opened:
             yield opened
 
-    @staticmethod
-    def _opened(path: Path) -> ArrayFile:
+    def _opened(self, path: Path) -> ArrayFile:
+        if path.name.lower().endswith(NPY):
+            return NpyFile(path, self.axes)
         return ZarrStore(OnDisk(path)) if is_store(path) else Hdf5File(path)
 
     def _is_in_bucket(self, name: str) -> bool:
@@ -174,7 +184,7 @@ class Array:
             The digest. It opens each file; in a bucket the versions stand for the shapes.
         """
         read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
-        how = [self.axes, self.channels, self.stated_range]
+        how = [self.axes, self.channels, self.stated_range, *([self.channel_names] if self.channel_names else [])]
         shapes = ((file.name, file.bytes, file.etag or self._shape(file.name)) for file in self.files())
         return digest([*read, *how, *shapes])
 
@@ -286,7 +296,7 @@ class Array:
                 yield Item(key=key, payload=payload, carried=values)
 
     def _image_of(self, where: PathOrUrl, images: Dataset) -> Callable[[Any], Any]:
-        return picture_of(where, images, self.axes, self.channels, self.stated_range)
+        return picture_of(where, images, self.axes, self.channels, self.stated_range, self.channel_names)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""

@@ -21,6 +21,7 @@ from PIL import Image
 
 from raysal.embedding.decode import MAX_PIXELS, check_text, decode_image
 from raysal.embedding.pixels import is_grey
+from raysal.embedding.rendering import rendering_in
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool
 from raysal.sounds import format_of
@@ -34,6 +35,8 @@ MAX_SIDE = 4096
 """Longer side of a picture in the large view."""
 PIXEL_BYTES = 10
 """What decoding takes for a pixel, at most."""
+RENDERED_BYTES = 40
+"""The same, where channels are chosen or stretched: three numbers of 4 bytes, and their copies."""
 ROOM_BYTES = PIXEL_BYTES * MAX_PIXELS
 """What decoding takes, of all that is decoded at the same time."""
 CACHE_BYTES = 128 << 20
@@ -58,6 +61,7 @@ class Media:
     def __init__(self, pool: Pool, payloads: Payloads) -> None:
         self._payloads = payloads
         self._stamp = pool.fingerprint[:16]
+        self._rendering = rendering_in(pool.manifest.encoder.get("preprocessing", {}))
         self._packed: OrderedDict[tuple[int, str], Packed] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -143,8 +147,8 @@ class Media:
         self.broken.pop(entry.id, None)
 
     def _pack(self, entry: Entry, payload: object, side: int, small: bool) -> tuple[bytes, str]:
-        with self._gate.room(PIXEL_BYTES * pixels_of(payload)):
-            image = decode_image(entry.key, payload, side)
+        with self._gate.room((RENDERED_BYTES if self._rendering else PIXEL_BYTES) * pixels_of(payload)):
+            image = decode_image(entry.key, payload, side, self._rendering)
             width, height = full_size(payload) or image.size
             turned = (width - height) * (image.width - image.height) < 0  # by the orientation in its EXIF
             self.sizes[entry.id] = (height, width) if turned else (width, height)

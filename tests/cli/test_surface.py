@@ -37,6 +37,8 @@ SURFACE = {
         "--carry",
         "--data",
         "--size",
+        "--channel",
+        "--stretch",
         "--precision",
         "--batch-size",
         "--chunk-rows",
