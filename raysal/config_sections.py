@@ -86,6 +86,11 @@ class PartsConfig(Section):
     """By part: how many parts of one owner may be offered, those of highest score; drawn uniformly while there is no
     head. 0 = all."""
 
+    @property
+    def labels_of_owners(self) -> bool:
+        """Whether labels, and what else is known by key, are of owners."""
+        return self.by == "owner" and self.labels_of == "owner"
+
 
 class IndexConfig(Section):
     """The pool's index, for rounds that search with it (`search = "index"`).

@@ -14,7 +14,8 @@ from raysal.embedding.changes import FileSource
 from raysal.errors import DuplicateKeys, PoolError
 from raysal.pool import Pool
 from raysal.pool.lanes import text_hashes
-from raysal.pool.owners import has_parts, owner_keys
+from raysal.pool.owner_chunk import owner_keys
+from raysal.pool.owners import has_parts
 from raysal.pool.taken_files import KnownFiles, TakenFile
 from raysal.sources.keys import source_name
 from raysal.types import SourceFile, Unit

@@ -6,12 +6,14 @@ import base64
 import io
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from raysal.embedding.decode import decode_image
 from raysal.embedding.pixels import is_grey
 from raysal.errors import BadItem, MissingExtra, RaysalError
 from raysal.pool import Pool
+from raysal.pool.owners import parts_of
 from raysal.sources.of_pool import read_items, source_of
 from raysal.spectrograms import picture_of
 from raysal.types import Item, Modality
@@ -54,7 +56,7 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
         wanted: the key of each item by id.
 
     Returns:
-        What can be shown of the items; nothing for vectors.
+        What can be shown of the items; nothing for vectors. Of an owner its first part is shown.
     """
     modality = pool.manifest.modality
     if modality == "vector" or not wanted:
@@ -63,8 +65,10 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     problem = None
     try:
         source = source_of(pool)
-        for id, item in read_items(pool, source, wanted):
-            shown[id] = _shown(item, wanted[id], modality)
+        firsts = {next(iter(own)): id for id, own in parts_of(pool, list(wanted)).items()}
+        keys = pool.stored.keys_of(np.array(sorted(firsts), np.int64))
+        for id, item in read_items(pool, source, keys):
+            shown[firsts[id]] = _shown(item, keys[id], modality)
     except (RaysalError, OSError) as error:
         problem = str(error)
     return Gallery(modality=modality, shown=shown, problem=problem)

@@ -25,7 +25,7 @@ from raysal.models.trainers.base import Trainer, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.rounds.binding import check_pool
+from raysal.rounds.binding import check_labels_of, check_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
@@ -231,6 +231,7 @@ def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = Fa
     Raises:
         LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
         RunError: a directory holds no run.
+        ConfigError: it holds one whose labels are of owners, and `pool` is of parts; or the other way round.
         FingerprintMismatch: a directory holds the run of another pool, or a file says that it was exported for one, and
             `rebind` is false.
     """
@@ -265,11 +266,13 @@ def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[L
 
     Raises:
         RunError: no run is there.
+        ConfigError: the run's labels are of owners, and `pool` is of parts; or the other way round.
         FingerprintMismatch: the run is of another pool, and `rebind` is false.
         Damaged: a file of the run was altered.
     """
     run = RunDir(path)
     config = run.require_config("pass a label file, or the directory of a run")
+    check_labels_of(run, config, pool)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
     if not run.has_ledger:
         yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)

@@ -48,7 +48,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     run, pool, config, parts = opened.run, opened.pool, opened.config, opened.parts
     round, clock = run.rounds, Clock()
     with clock.stage(UPDATE):
-        available = start_program(fleet, ledger.excluded(), HeldOut.of(config))
+        available = start_program(fleet, ledger.excluded(), HeldOut.of(config), parts.rows)
         if k > available and not config.rounds.tests:  # before the work of a fit
             raise PoolExhausted(wanted=k, available=available)
         update = next_head(fleet, pool, run, ledger, parts.trainer, config)
@@ -71,7 +71,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         previous=update.previous,
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,
-        reveal=revealing(parts.oracle, pool),
+        reveal=None if parts.rows.labels_of_parts_of_owners else revealing(parts.oracle, pool),
         given=given,
         pool_scale=pool.scale,
         held_out_labels=partial(reference_labels, opened, ledger, fleet, update)
@@ -84,10 +84,12 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     with clock.stage(NARROW):
         context = parts.rows.look(fleet, context, selector)
     chosen = choose(fleet, context, parts.narrower, selector, clock)
+    picks, owners = parts.rows.asked(fleet, pool, chosen.picks)
+    parts.rows.as_learnt(fleet)
     with clock.stage(EVALUATE):
         evaluation = evaluation_of(opened, ledger, fleet, update, tests)
     with clock.stage(COMMIT):
-        table = batch_table(pool, chosen.picks, choice.name, update.head, tests)
+        table = batch_table(pool, picks, choice.name, update.head, tests, owners)
         record = {
             "round": round,
             "pool": pool.fingerprint,
@@ -98,7 +100,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
             **({} if given is None else {"probabilities": given.digest}),
             **chosen.summary(update.head),
             **({} if tests is None else {TESTS: tests.record()}),
-            **shares_record(chosen.picks, pool),
+            **shares_record(picks, pool),
             "evaluation": evaluation,
             "seconds": clock.so_far(),
         }
@@ -132,7 +134,7 @@ def close_run(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> Head | None:
 
 def head_now(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> HeadUpdate:
     """The head that the next round would have. Begins a program of the fleet, and leaves no trace in the run."""
-    start_program(fleet, ledger.excluded(), HeldOut.of(opened.config))
+    start_program(fleet, ledger.excluded(), HeldOut.of(opened.config), opened.parts.rows)
     return next_head(fleet, opened.pool, opened.run, ledger, opened.parts.trainer, opened.config)
 
 

@@ -12,6 +12,7 @@ from raysal.models.head import OTHERWISE, Head
 from raysal.models.measures import standing
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import HEAD, Record, RunDir
 from raysal.rounds.found import found_by
@@ -39,13 +40,13 @@ def read_status(run: Path, pool: str | Path | None = None) -> Status:
     there = RunDir(run)
     config = there.require_config()
     if not there.has_ledger:
-        opened = own_pool(config) if pool is None else open_pool(pool)
+        opened = own_pool(config) if pool is None else pool_of_labels(open_pool(pool), config.parts)
         if pool is not None:
             there.remember_pool(pool)
         return status_of(there, config, None, opened)
     with there.open_ledger() as ledger:
         if pool is not None:
-            opened = open_pool(pool)
+            opened = pool_of_labels(open_pool(pool), config.parts)
             check_pool(there, ledger, opened)
             there.remember_pool(pool)
             return status_of(there, config, ledger, opened)

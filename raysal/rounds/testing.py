@@ -75,9 +75,9 @@ def weigh(
     matters = np.zeros(len(rows), np.int64)
     if inputs is not None:
         partition.use_features(hidden_layer)
-        matters = np.rint(row_values(partition, inputs, rows, SCORES[score]).astype(np.float64) * STEPS).astype(
-            np.int64
-        )
+        values = row_values(partition, inputs, rows, SCORES[score]).astype(np.float64)
+        # Scores of owners may be sums over their parts.
+        matters = np.rint(values.clip(0, 1) * STEPS).astype(np.int64)
     partition.state[STATE] = partition.ids[rows], matters
     return population, len(rows), int(matters.sum())
 

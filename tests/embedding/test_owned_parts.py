@@ -18,7 +18,8 @@ from raysal.embedding import moves
 from raysal.errors import PoolError, SourceError
 from raysal.pool import Pool, open_pool
 from raysal.pool.compacting import compact
-from raysal.pool.owners import OwnersOf, has_parts, owner_ids, owner_keys
+from raysal.pool.owner_chunk import owner_ids, owner_keys
+from raysal.pool.owners import OwnersOf, has_parts
 from raysal.pool.removing import remove_items
 from raysal.sources.keys import check_keys
 from raysal.sources.table import Table
