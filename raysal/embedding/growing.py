@@ -145,9 +145,8 @@ def grow(
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
-    extend_all(
-        out, pool.chunks, pool.records
-    )  # each unit asks for its keys: a pool of an older raysal has no index yet
+    # Each unit asks for its keys: a pool of an older raysal has no index yet.
+    extend_all(out, pool.chunks, pool.records)
     known = KnownFiles(out, pool.generation)
     hashes = FileHashes(out, known, checking) if check == "hash" else None
     changes = find_changes(pool, source, known, hashes)

@@ -137,6 +137,18 @@ def parts_by_owner(chunk: Chunk, ids: Iterable[int]) -> dict[int, dict[int, str]
     return found
 
 
+def first_that_differs(chunk: OwnersChunk, column: str) -> str | None:
+    """The key of the first owner here of whose parts a column says different things; None if there is none."""
+    given = _whole(chunk.parts.items([column])[column])
+    begins = begins_of_owners(owner_ids(chunk.parts))
+    if not len(given):
+        return None
+    said = shared(given, begins).is_valid().to_numpy(zero_copy_only=False)
+    some = np.logical_or.reduceat(given.is_valid().to_numpy(zero_copy_only=False), begins[:-1])
+    differs = np.flatnonzero(some & ~said)
+    return str(chunk.items(["key"])["key"][int(differs[0])].as_py()) if len(differs) else None
+
+
 def gone_owners(chunk: OwnersChunk) -> NDArray[np.int64]:
     """The ids of the owners whose parts in a chunk were all removed, ascending. It reads it where some were."""
     if chunk.living() is None:
