@@ -30,6 +30,7 @@ from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.searching import NEGATIVE
 from raysal.sources.of_pool import source_of
+from raysal.sources.text import text_of_parts
 from raysal.types import Label, Unit
 
 BLOCK_ROWS = 4_096
@@ -194,7 +195,7 @@ class Sources:
 
         Returns:
             A function of a chunk and {id: key} of some of its items, which returns {id: text}; without those that the
-            source has no more. The text of an owner is that of its parts, one below the other.
+            source has no more. The text of an owner is that of its parts together.
         """
         of_parts = self._reader_of_parts()
 
@@ -203,8 +204,11 @@ class Sources:
                 return of_parts(chunk, keys)
             parts = parts_by_owner(chunk.parts, keys)
             texts = of_parts(chunk, {id: key for own in parts.values() for id, key in own.items()})
-            there = {owner: [texts[id] for id in own if id in texts] for owner, own in parts.items()}
-            return {owner: "\n\n".join(own) for owner, own in there.items() if own}
+            overlap = getattr(self._source, "overlap", 0)
+            there = {
+                owner: [(key, texts[id]) for id, key in own.items() if id in texts] for owner, own in parts.items()
+            }
+            return {owner: text_of_parts(own, overlap) for owner, own in there.items() if own}
 
         return read
 

@@ -51,7 +51,12 @@ class Searches:
 
     def vectors(self, ids: NDArray[np.int64]) -> Future[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The vectors of items, as `raysal.web.orders.read_vectors` gives them."""
-        return self.line.submit(lambda: orders.read_vectors(self._fleet, ids))
+
+        def read() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            self._session.rows.by_means.as_learnt(self._fleet)
+            return orders.read_vectors(self._fleet, ids)
+
+        return self.line.submit(read)
 
     def _search(self, id: int, k: int) -> BestItems:
         session, fleet = self._session, self._fleet
