@@ -70,10 +70,10 @@ class PartsConfig(Section):
     """What is chosen where items of the pool are parts (boxes, tiles, frames, steps) of owners."""
 
     by: Literal["part", "owner"] = "part"
-    """Whether a batch is of parts, or of owners. Keys and labels then are theirs."""
+    """Whether parts are chosen, or their owners. Keys and labels then are those of owners."""
     labels_of: Literal["owner", "part"] = "owner"
     """By owner: whether labels are of owners, or of their parts, from whose vectors the head then learns. An owner is
-    offered as long as one of its parts has no label."""
+    offered as long as one of its parts has no label, and a batch of a run has all its parts that have none."""
     aggregate_features: Literal["mean", "weighted_mean", "best_part"] = "mean"
     """By owner: whose vector stands for one. The mean of its parts, their mean weighted by the score, or the part of
     highest score. While there is no head it is the mean."""
