@@ -136,5 +136,8 @@ class OwnersThere:
         low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
         if len(twice := np.flatnonzero(low < high)):
             problem = f"has the owner {keys[int(twice[0])]!r}, and the source has new or changed parts of it"
-            fix = "embed into another directory; its labels are matched by key (--rebind)"
+            fix = (
+                "embed into another directory; its labels are matched by key (--rebind). Files that were only touched "
+                "are known by their bytes where every embedding had --check hash"
+            )
             raise PoolError(self._pool.place, problem, fix)
