@@ -91,6 +91,11 @@ class PartsConfig(Section):
         """Whether labels, and what else is known by key, are of owners."""
         return self.by == "owner" and self.labels_of == "owner"
 
+    @property
+    def labels_of_parts_of_owners(self) -> bool:
+        """Whether owners are chosen, and labels are of their parts."""
+        return self.by == "owner" and self.labels_of == "part"
+
 
 class IndexConfig(Section):
     """The pool's index, for rounds that search with it (`search = "index"`).

@@ -11,8 +11,9 @@ owners has one in place of its pool, so that ledger, oracle, held-out items and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from raysal.arrays import column_of
 from raysal.errors import LabelError, PoolError
 from raysal.pool.finding import Finder
 from raysal.pool.key_index import OWNERS_FOLDER
-from raysal.pool.owner_chunk import OwnersChunk, gone_owners, parts_by_owner
+from raysal.pool.owner_chunk import OwnersChunk, gone_owners, owner_ids, parts_by_owner
 from raysal.pool.pool import Pool
 from raysal.store import digest_of
 from raysal.types import OWNER_KEY, Unit
@@ -153,6 +154,46 @@ def parts_of(pool: Pool, ids: Sequence[int]) -> dict[int, dict[int, str]]:
     for chunk in pool.stored.chunks_of(ids):
         found |= parts_by_owner(chunk, ids)
     return found
+
+
+@dataclass(frozen=True)
+class OwnerOf:
+    """Finds the owners of items of a pool by id, in whatever process. An id has the same owner in each generation."""
+
+    place: str
+    generation: int
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return Pool(self.place, self.generation)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnerOf, (self.place, self.generation)
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The owners of items.
+
+        It reads two columns of the chunks that have the items, also where these were removed.
+
+        Args:
+            ids: int64 [n], in any order.
+
+        Returns:
+            int64 [n]: the id of the owner of each; its own where it is no part, or not in the pool.
+        """
+        found = ids.copy()
+        firsts = np.array([record["first_id"] for record in self._pool.records], np.int64)
+        places = np.searchsorted(firsts, ids, "right") - 1
+        for chunk_place in np.unique(places[places >= 0]).tolist():
+            whole = replace(self._pool.chunks[chunk_place], removed=None)
+            own, owners = whole.ids(), owner_ids(whole)
+            if not len(own):
+                continue
+            rows = np.flatnonzero(places == chunk_place)
+            place = np.searchsorted(own, ids[rows]).clip(max=len(own) - 1)
+            there = own[place] == ids[rows]
+            found[rows[there]] = owners[place[there]]
+        return found
 
 
 def pool_of_labels(pool: Pool, parts: PartsConfig) -> Pool:

@@ -116,7 +116,7 @@ def rank_into(
             out,
             options,
             states=lambda: states_of_run(run, pool),
-            held_out=HeldOut.of(config),
+            held_out=HeldOut.of(config, pool),
             labels=labels,
             head_from=head_from,
             labels_digest=digest,

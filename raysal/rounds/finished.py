@@ -121,7 +121,7 @@ def _is_closed(run: RunDir, ledger: Ledger, config: RunConfig) -> bool:
 
 def _is_anything_left(pool: Pool, ledger: Ledger, config: RunConfig) -> bool:
     """Whether the pool has an item that a round could offer. One pass over its ids."""
-    held_out, taken = HeldOut.of(config), ledger.excluded()
+    held_out, taken = HeldOut.of(config, pool), ledger.excluded()
     for table in pool.items(["id"]):
         ids = numbers_of(table["id"])
         open_to = ~np.isin(ids, taken)

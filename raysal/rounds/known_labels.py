@@ -159,6 +159,7 @@ class LabelsOfRun:
 
     run: RunDir
     config: RunConfig
+    pool: Pool
     ledger: Ledger | None
     """None where the run has no labels yet"""
     trainer: Trainer
@@ -176,7 +177,7 @@ class LabelsOfRun:
     @property
     def held_out(self) -> HeldOut | None:
         """The items that the run keeps for its evaluation."""
-        return HeldOut.of(self.config)
+        return HeldOut.of(self.config, self.pool)
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -188,7 +189,7 @@ class LabelsOfRun:
         """What the run's last rounds found by share."""
         if self.ledger is None:
             return ()
-        labels = TrainingLabels.of(self.ledger, self.config)
+        labels = TrainingLabels.of(self.ledger, self.config, self.pool)
         return yields_of(self.run, labels, labels.head_seq, self.target, self.trainer.likelihood)
 
     def queries(self, pool: Pool) -> NDArray[np.float32] | None:
@@ -206,7 +207,7 @@ class LabelsOfRun:
         """See `Known.without_head`."""
         if self.ledger is None:
             return GivenLabels(items=(), taken=self.taken).without_head(fleet, pool)
-        labels = TrainingLabels.of(self.ledger, self.config)
+        labels = TrainingLabels.of(self.ledger, self.config, self.pool)
         known = gather_labelled(fleet, pool.dim, labels.labels(upto=labels.head_seq))
         return no_head(replace(known, likelihood=self.trainer.likelihood))
 
@@ -275,7 +276,7 @@ def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[L
     check_labels_of(run, config, pool)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
     if not run.has_ledger:
-        yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)
+        yield LabelsOfRun(run=run, config=config, pool=pool, ledger=None, trainer=trainer)
         return
     with run.open_ledger() as ledger:
         try:
@@ -284,4 +285,4 @@ def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[L
             if not rebind:
                 raise
             ledger.view_as_in(pool.fingerprint, pool.ids_there(list(ledger.known_ids())))
-        yield LabelsOfRun(run=run, config=config, ledger=ledger, trainer=trainer)
+        yield LabelsOfRun(run=run, config=config, pool=pool, ledger=ledger, trainer=trainer)

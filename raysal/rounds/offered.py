@@ -77,7 +77,7 @@ class RowsOffered:
     @property
     def labels_of_parts_of_owners(self) -> bool:
         """Whether a batch is by owner, and labels are of parts."""
-        return self.by_owner and not self.labels_of_owners
+        return self.config.labels_of_parts_of_owners
 
     @property
     def by_means(self) -> Self:

@@ -243,7 +243,7 @@ class Session:
             settle(self.run, self.ledger)
             self.prepare()
             if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
-                held_out = HeldOut.of(self.config)
+                held_out = HeldOut.of(self.config, self.pool)
                 self.tell(oracle.first_labels(None if held_out is None else held_out.among), examples=True)
             batch, head = choose_round(self._opened, self.ledger, self.start_fleet(), k)
             self._live.begin(head, self.run.record(batch.round))

@@ -81,7 +81,8 @@ def status_of(
     likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
     if ledger is not None:
         counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
-        tested = len(TrainingLabels.of(ledger, config).tests())
+        if pool is not None or not config.parts.labels_of_parts_of_owners:  # else the pool says which are held out
+            tested = len(TrainingLabels.of(ledger, config, pool).tests())
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})

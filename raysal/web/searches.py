@@ -60,7 +60,7 @@ class Searches:
 
     def _search(self, id: int, k: int) -> BestItems:
         session, fleet = self._session, self._fleet
-        start_program(fleet, np.empty(0, np.int64), HeldOut.of(session.config), session.rows.by_means)
+        start_program(fleet, np.empty(0, np.int64), HeldOut.of(session.config, session.pool), session.rows.by_means)
         vectors = gather_vectors(fleet, session.pool.dim, np.array([id], np.int64))
         fleet.each(exclude, np.array([id], np.int64))
         found, _ = nearest_to(fleet, session.pool, vectors, k, exact=False)

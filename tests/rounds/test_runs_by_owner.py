@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
 from raysal.pool.key_index import OWNERS_FOLDER, KeyIndex, extend
 from raysal.pool.owner_chunk import OwnersChunk
-from raysal.pool.owners import OwnersOf, parts_of
+from raysal.pool.owners import OwnerOf, OwnersOf, parts_of
 from raysal.pool.removing import remove_items
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.loop import resume, run
@@ -181,7 +182,7 @@ def test_a_pool_whose_owners_have_one_part_each_runs_as_one_without(parts, tmp_p
 def test_an_owner_is_held_out_whole_and_measures(pools, tmp_path):
     out = tmp_path / "run"
     with begin(pools[9], out, rounds={"k": 100, "holdout": 0.3}) as session:
-        held = HeldOut.of(session.config)
+        held = HeldOut.of(session.config, None)
         ids = OwnersOf(pools[9]).ids_of(LIVING)
         out_of_it = {owner for owner, id in ids.items() if held.among(np.array([id]))[0]}
         with pytest.raises(PoolExhausted) as refused:
@@ -260,6 +261,48 @@ def test_an_owner_is_asked_for_until_all_its_parts_have_an_answer(pools, tmp_pat
         assert len(asked) == len(wanted)
         with pytest.raises(PoolExhausted):
             session.query(1)
+
+
+def test_an_owner_is_held_out_with_all_its_parts(pools, tmp_path):
+    """No part of it is asked for, and none trains, also where somebody tells its label."""
+    out = tmp_path / "run"
+    fields = {"parts": {"by": "owner", "labels_of": "part"}, "rounds": {"k": 6, "holdout": 0.3}}
+    with begin(pools[9], out, **fields, fleet={"backend": "local", "partitions": 3}) as session:
+        ids = OwnersOf(pools[9]).ids_of(LIVING)
+        hashed = HeldOut.of(session.config, None).among(np.array([ids[owner] for owner in LIVING]))
+        held = {owner for owner, one in zip(LIVING, hashed.tolist(), strict=True) if one}
+        measuring = {key for owner in held for key in parts_named(owner)}
+        with pytest.raises(PoolExhausted) as refused:
+            session.query(len(LIVING))
+        assert refused.value.available == len(LIVING) - len(held)
+        batch = session.query(refused.value.available)
+        assert set(batch.keys) == {part(row) for row in range(len(OWNERS)) if row not in GONE} - measuring
+        session.tell({key: NAMES[int(key[5:])] for key in batch.keys})
+        named = session.held_out(30)
+        assert set(named) <= measuring
+        firsts = {parts_named(owner)[0] for owner in held if len(parts_named(owner)) > 1}
+        assert 0 < len(firsts & {*named}) < min(20, len(firsts)), "first parts are not given before others"
+        session.tell({key: NAMES[int(key[5:])] for key in measuring})
+        record = session.finish()
+        assert record["labels"] == len(batch)
+        assert record["evaluation"]["items"] == len(measuring)
+        assert session.status().tested == len(measuring)
+    page = raysal.rank(out, out=tmp_path / "ranking", target=NAMES[0]).page(0, len(OWNERS))
+    of_key = dict(zip(page["key"].to_pylist(), page["held_out"].to_pylist(), strict=True))
+    assert {key for key, one in of_key.items() if one} == measuring
+
+
+def test_the_owner_of_an_item_is_found_by_id(pools, tmp_path):
+    path = tmp_path / "pool"
+    shutil.copytree(pools[9].path, path)
+    remove_items(path, parts_named("owner-00003")[:2])
+    pool = open_pool(path)
+    ids = np.random.default_rng(0).permutation(len(OWNERS) + 5)
+    wanted = [OWNERS.index(OWNERS[id]) if id < len(OWNERS) and id not in GONE else id for id in ids.tolist()]
+    finder = OwnerOf(pool.place, pool.generation)
+    assert finder.of(ids).tolist() == wanted
+    assert pickle.loads(pickle.dumps(finder)).of(ids[:7]).tolist() == wanted[:7]
+    assert finder.of(ids[:0]).tolist() == []
 
 
 @pytest.mark.parametrize(
