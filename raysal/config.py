@@ -285,7 +285,8 @@ class RunConfig(Section):
     """A table or a folder of predictions: the probability of each class for every item, for rounds without any
     label. `start` has to be a strategy that takes them, such as `class_balanced:typiclust` or `margin`."""
     parts: PartsConfig = PartsConfig()
-    """Where items of the pool are parts: how many of an owner a round offers (docs/parts_of_items.md)."""
+    """Where items of the pool are parts: whether a round offers parts or what owns them, and which
+    (docs/parts_of_items.md)."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()

@@ -40,7 +40,7 @@ from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
 from raysal.pool.generations import newest_generation, newest_source
 from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
-from raysal.pool.key_index import extend
+from raysal.pool.key_index import extend_all
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.place import files_of
 from raysal.pool.removing import kept_out
@@ -150,7 +150,8 @@ def grow(
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
-    extend(out, pool.chunks)  # each unit asks for its keys: a pool of an older raysal has no index yet
+    # Each unit asks for its keys: a pool of an older raysal has no index yet.
+    extend_all(out, pool.chunks, pool.records)
     known = KnownFiles(out, pool.generation)
     hashes = FileHashes(out, known, checking) if check == "hash" else None
     changes = find_changes(pool, source, known, hashes)
@@ -160,7 +161,7 @@ def grow(
     if planned is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
     if done:
-        extend(out, done[-1].pool.chunks)
+        extend_all(out, done[-1].pool.chunks, done[-1].pool.records)
     if hashes is not None and planned is None:
         hashes.write(out)
     remember(out, stamp)

@@ -235,7 +235,7 @@ def embed(
         )
         if new or checked:
             check_unchanged(source, stamp)
-        extend_by_records(pool, (writer.committed[index] for index in sorted(writer.committed)), dim)
+        extend_by_records(pool, [writer.committed[index] for index in sorted(writer.committed)], dim)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     check_lost(pool, quarantined, items, passed, **shares)
     check_blurred(pool, writer.committed.values())

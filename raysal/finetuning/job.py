@@ -38,7 +38,7 @@ from raysal.finetuning.origin import pictures_of
 from raysal.finetuning.pictures import Pictures, gather_pictures
 from raysal.finetuning.training import MEASURES, State, TrainingSet, train
 from raysal.pool import Pool
-from raysal.rounds.binding import check_pool, own_pool
+from raysal.rounds.binding import check_labels_of, check_pool, own_pool
 from raysal.rounds.directory import RunDir
 from raysal.sources.base import Source
 from raysal.store import LOCK, TEMPORARY, check_kind, locked, read_sealed, remove_temporaries, write_sealed
@@ -139,7 +139,8 @@ def finetune(
     config = there.require_config()
     check_kind_of_labels(config)
     _check_place(out)
-    pool = own_pool(config)
+    pool = own_pool(config).stored
+    check_labels_of(there, config, pool)
     begun = _begun(out)
     with closing(there.open_ledger()) as ledger:
         check_pool(there, ledger, pool)

@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from raysal.embedding.decode import decode_image
@@ -13,6 +14,7 @@ from raysal.embedding.pixels import is_grey
 from raysal.embedding.rendering import PLAIN, Rendering, rendering_in
 from raysal.errors import BadItem, MissingExtra, RaysalError
 from raysal.pool import Pool
+from raysal.pool.owners import parts_of
 from raysal.sources.of_pool import read_items, source_of
 from raysal.spectrograms import picture_of
 from raysal.types import Item, Modality
@@ -55,7 +57,7 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
         wanted: the key of each item by id.
 
     Returns:
-        What can be shown of the items; nothing for vectors.
+        What can be shown of the items; nothing for vectors. Of an owner its first part is shown.
     """
     modality, rendering = pool.manifest.modality, rendering_in(pool.manifest.encoder.get("preprocessing", {}))
     if modality == "vector" or not wanted:
@@ -64,8 +66,10 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     problem = None
     try:
         source = source_of(pool)
-        for id, item in read_items(pool, source, wanted):
-            shown[id] = _shown(item, wanted[id], modality, rendering)
+        firsts = {next(iter(own)): id for id, own in parts_of(pool, list(wanted)).items()}
+        keys = pool.stored.keys_of(np.array(sorted(firsts), np.int64))
+        for id, item in read_items(pool, source, keys):
+            shown[firsts[id]] = _shown(item, keys[id], modality, rendering)
     except (RaysalError, OSError) as error:
         problem = str(error)
     return Gallery(modality=modality, shown=shown, problem=problem)

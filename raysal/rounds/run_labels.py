@@ -18,6 +18,7 @@ from raysal.messages import some_names
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import Rebound, follows, meet_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
@@ -100,7 +101,8 @@ class RunLabels:
         """
         there = RunDir(run)
         config = there.require_config(fix)
-        given = own_pool(config) if rebind and pool is None else None if pool is None else open_pool(pool)
+        given = None if pool is None else pool_of_labels(open_pool(pool), config.parts)
+        given = own_pool(config) if rebind and given is None else given
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         labels = cls(there, there.open_ledger(), likelihood, given)
         try:

@@ -27,6 +27,7 @@ from raysal.pool import Pool
 from raysal.sounds import format_of
 from raysal.spectrograms import SPECTROGRAM_BYTES, spectrogram_png
 from raysal.web.catalogue import Entry
+from raysal.web.composed import Composed
 from raysal.web.payloads import Payloads, problem_of, reading
 
 SIZES = (64, 128, 256, 512)
@@ -148,7 +149,10 @@ class Media:
 
     def _pack(self, entry: Entry, payload: object, side: int, small: bool) -> tuple[bytes, str]:
         with self._gate.room((RENDERED_BYTES if self._rendering else PIXEL_BYTES) * pixels_of(payload)):
-            image = decode_image(entry.key, payload, side, self._rendering)
+            if isinstance(payload, Composed):
+                image = payload.image(side, self._rendering)
+            else:
+                image = decode_image(entry.key, payload, side, self._rendering)
             width, height = full_size(payload) or image.size
             turned = (width - height) * (image.width - image.height) < 0  # by the orientation in its EXIF
             self.sizes[entry.id] = (height, width) if turned else (width, height)
@@ -194,6 +198,8 @@ class Gate:
 
 def pixels_of(payload: object) -> int:
     """How many pixels a payload will have when it is decoded; the most there may be, where its head does not say."""
+    if isinstance(payload, Composed):
+        return max(map(pixels_of, payload.largest), default=0)
     size = full_size(payload)
     return MAX_PIXELS if size is None else size[0] * size[1]
 

@@ -346,7 +346,7 @@ def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_roun
             session.query(5)
         with pytest.raises(RunError, match="no head and no labels yet"):
             raysal.predict(pool, out=tmp_path / "p", run=run)
-        held = HeldOut.of(session.config).among(np.array(list(pool.ids_of(keys).values())))
+        held = HeldOut.of(session.config, None).among(np.array(list(pool.ids_of(keys).values())))
         session.tell({key: "1" for key, out in list(zip(keys, held, strict=True))[:30] if out})
         with pytest.raises(RunError, match="no head and no labels yet"):
             raysal.predict(pool, out=tmp_path / "p", run=run)

@@ -274,7 +274,7 @@ def test_the_head_after_a_move_is_that_of_the_labels_in_the_new_pool(
     """
     pool = pools.others[change]
     with Session(here, pool, rebind=True) as session, Session(tmp_path / "fresh", pool, config=plain(session)) as fresh:
-        tests = TrainingLabels.of(session.ledger, session.config).tests()
+        tests = TrainingLabels.of(session.ledger, session.config, None).tests()
         asked = {key for number in range(session.rounds) for key in session.run.batch(number).keys}
         there = pool.ids_there(KEYS)
         assert not set(tests) & {there[key] for key in asked & there.keys()}
@@ -378,7 +378,7 @@ def test_a_run_goes_on_in_another_pool(left: Path, other: dict[str, Any], pools:
         assert after["labels"] == result.rebound.matched
         assert after["evaluation"]["accuracy"] > 0.7
         trained = {item.id for item in session.ledger.labels()}
-        held_out = HeldOut.of(session.config)
+        held_out = HeldOut.of(session.config, None)
         assert held_out is not None
         ids = np.array(sorted(there.values()), np.int64)
         held = set(ids[item_uniform(held_out.key, ids) < held_out.share].tolist())
