@@ -70,7 +70,7 @@ def validate(
 
 
 def _check_files(config: RunConfig) -> None:
-    """Refuse a config that names files to be read which are not there. (A pool may be made yet.)"""
+    """Refuse a config that names files to be read which are not there. A pool may be made yet."""
     from raysal.errors import ConfigError
     from raysal.labels import ORACLES
 
