@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from changing_sources import CHANGES, KINDS, ROWS, Row, as_older
 from growing_pools import contents, held, make
 from object_store import ObjectStore
 
@@ -19,6 +21,7 @@ from raysal.pool.layout import MANIFEST, Manifest
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.table import Table
+from raysal.store import read_sealed, write_sealed
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +156,24 @@ def contents_of(pool: Path) -> dict[str, tuple[bytes, object]]:
 
 
 # -- a pool of format 1 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "csv"])
+def test_a_pool_of_the_first_raysal_opens_and_grows(kind: str, tmp_path: Path) -> None:
+    """It records fewer fields of its source, no digests, and no table of files."""
+    make(KINDS[kind](tmp_path / "items", ROWS), tmp_path / "pool")
+    as_older(tmp_path / "pool")
+    manifest = read_sealed(tmp_path / "pool" / MANIFEST)
+    del manifest["source"]["config"]["suffixes" if kind == "folder" else "recursive"]
+    written = (tmp_path / "pool" / MANIFEST).stat()
+    write_sealed(tmp_path / "pool" / MANIFEST, manifest)
+    os.utime(tmp_path / "pool" / MANIFEST, ns=(written.st_atime_ns, written.st_mtime_ns))
+    before = held(open_pool(tmp_path / "pool"))
+    for changed, added in ((CHANGES["one more"](ROWS), 1), ((*CHANGES["one more"](ROWS), Row("z.png", 55, "l0")), 1)):
+        assert make(KINDS[kind](tmp_path / "items", changed), tmp_path / "pool").added == added
+    now = held(open_pool(tmp_path / "pool"))
+    assert {key: now[key] for key in before} == before
+    assert len(now) == len(before) + 2
 
 
 def test_a_pool_keeps_format_1_until_it_changes(tmp_path: Path, bucket_store: ObjectStore) -> None:
