@@ -17,6 +17,7 @@ from growing_pools import contents, held, make
 from object_store import ObjectStore
 
 import raysal
+from raysal.embedding.missing import remove_missing
 from raysal.errors import BadItem, ConfigError, SourceChanged, SourceError
 from raysal.pool import open_pool
 from raysal.sources import detect_source
@@ -101,6 +102,16 @@ def test_a_folder_is_added_to_a_pool_of_one(kind: str, tmp_path: Path) -> None:
         with pytest.raises(SourceChanged, match="embed into another directory"):
             make(other, tmp_path / "pool")
     assert held(open_pool(tmp_path / "pool")) == now
+
+
+def test_what_is_gone_from_one_folder_is_taken_out_as_missing(tmp_path: Path) -> None:
+    source = several("folder", tmp_path, *HALVES)
+    make(source, tmp_path / "pool")
+    (tmp_path / "a" / "k3.png").unlink()
+    report = make(source, tmp_path / "pool")
+    assert (report.gone, report.embedded) == (1, 0)
+    remove_missing(tmp_path / "pool", most=0.5)
+    assert set(held(open_pool(tmp_path / "pool"))) == {row.key for row in ROWS} - {"k3.png"}
 
 
 def test_a_folder_that_is_not_named_any_more_is(tmp_path: Path) -> None:
