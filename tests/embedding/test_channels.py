@@ -32,7 +32,7 @@ from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
 from raysal.embedding.job import embed
 from raysal.embedding.queries import encoder_of_pool
-from raysal.embedding.recorded import encoder_fields
+from raysal.embedding.recorded import encoder_fields, source_fields
 from raysal.embedding.rendering import PLAIN, Rendering, Renders, rendering_in
 from raysal.embedding.stretch import STRETCHES, Asinh, Linear
 from raysal.embedding.torch_model import weights_sha256
@@ -338,11 +338,12 @@ def test_ordinary_pictures_are_stretched_too() -> None:
         assert np.array_equal(looking(()).prepare("x", file.getvalue()), seen(planes, [0, 1, 2]))
         assert np.array_equal(looking(("B",)).prepare("x", file.getvalue()), seen(planes, [2, 2, 2]))
     file = io.BytesIO()
-    Image.fromarray(colours).save(file, "JPEG", quality=90)
+    Image.fromarray(colours).resize((400, 300)).save(file, "JPEG", quality=90)
     fast = Choice(name="efficientnet_lite0:fast", size=32, stretch="linear").build("encoder", ENCODERS)
     whole = np.asarray(decode_image("x", file.getvalue(), 0, Rendering(stretch=Linear())))
     assert (whole.min(), whole.max()) == (0, 255)
-    assert fast.prepare("x", file.getvalue()).shape == (32, 32, 3)
+    plain = Choice(name="efficientnet_lite0:fast", size=32).build("encoder", ENCODERS)
+    assert np.array_equal(fast.prepare("x", file.getvalue()), plain.prepare("x", whole)), "decoded at full size"
     wide = rng.integers(30_000, 31_000, (SIDE, SIDE)).astype(np.uint16)
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
@@ -575,6 +576,28 @@ def test_another_way_of_seeing_is_refused_by_field_and_values(
     embed(Folder(path=night), encoder, tmp_path / "pool", max_quarantine=0.5)
     with pytest.raises(FingerprintMismatch, match=message):
         embed(Folder(path=night), dataclasses.replace(encoder, **change), tmp_path / "pool", max_quarantine=0.5)
+
+
+def test_a_pool_that_cannot_grow_says_it_as_well(tmp_path: Path) -> None:
+    source = Memory(images=list(np.moveaxis(sky(3), 1, -1)), keys=range(3))
+    embed(source, looking(NUMBERS), tmp_path / "pool")
+    with pytest.raises(FingerprintMismatch, match=r"the encoder's stretch is zscale .*, expected asinh"):
+        embed(source, looking(NUMBERS, "zscale"), tmp_path / "pool")
+
+
+def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> None:
+    mef(tmp_path / "a.fits", sky(1)[0])
+    np.save(tmp_path / "a.npy", sky(1))
+    pq.write_table(pa.table({"key": ["a"], "x": [5], "y": [5]}), tmp_path / "stars.parquet")
+    for source in (
+        Fits(path=tmp_path / "a.fits"),
+        Cutouts(path=tmp_path / "a.fits", catalogue=tmp_path / "stars.parquet", size=3),
+        Array(path=tmp_path / "a.npy", axes="chw"),
+    ):
+        named = dataclasses.replace(source, channel_names=("sky",))
+        assert named.fingerprint() != source.fingerprint()
+        assert "channel_names" not in source_fields(source)[1]
+        assert source_fields(named)[1]["channel_names"] == ("sky",)
 
 
 def test_what_a_pool_was_begun_without_is_refused_too(night: Path, tmp_path: Path) -> None:
