@@ -154,7 +154,7 @@ def check_channels(key: str, wanted: tuple[str, ...], names: tuple[str, ...]) ->
     """
     if lost := [name for name in wanted if name not in names]:
         problem = f"no channel {lost[0]!r}; its channels: {listed(names)}"
-        raise BadItem(key, problem, "correct `channels` of the encoder (--channel), or the source")
+        raise BadItem(key, problem, "correct `channels` of the encoder (--channel), or what the source reads")
 
 
 def listed(names: tuple[str, ...]) -> str:

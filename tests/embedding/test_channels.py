@@ -6,9 +6,11 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import astropy
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -17,11 +19,12 @@ import pytest
 import tifffile
 import zarr
 from astropy.io import fits
-from astropy.visualization import AsinhStretch, PercentileInterval
+from astropy.visualization import AsinhStretch, MinMaxInterval, PercentileInterval, ZScaleInterval
 from cli_tools import cli, refused
 from growing_pools import held
 from numpy.typing import NDArray
 from PIL import Image
+from tiers import deep_unless, one_of_each
 from tiny_finetuned import write_tiny_model
 
 import raysal
@@ -32,9 +35,9 @@ from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
 from raysal.embedding.job import embed
 from raysal.embedding.queries import encoder_of_pool
-from raysal.embedding.recorded import encoder_fields
+from raysal.embedding.recorded import encoder_fields, source_fields
 from raysal.embedding.rendering import PLAIN, Rendering, Renders, rendering_in
-from raysal.embedding.stretch import STRETCHES, Asinh, Linear
+from raysal.embedding.stretch import STRETCHES, Asinh, Linear, stretch_of
 from raysal.embedding.torch_model import weights_sha256
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, SourceError
 from raysal.pool import Pool
@@ -225,8 +228,7 @@ def items(source: Source) -> list[Item]:
     return [item for unit in source.units(4) for item in source.read(unit)]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("form", "kind"), one_of_each(product(FORMATS, KINDS)))
 def test_an_encoder_sees_its_channels_in_its_order(form: str, kind: Any, tmp_path: Path) -> None:
     given = sky(2, kind)
     source, names = FORMATS[form](tmp_path / "x", given)
@@ -265,6 +267,42 @@ def test_without_a_stretch_channels_have_the_range_that_is_stated(tmp_path: Path
     source, names = FORMATS["FITS extensions"](tmp_path / "y", sky(1, np.float32))
     with pytest.raises(BadItem, match=r"no fixed range; .* choose a `stretch`"):
         looking(names, None).prepare("0", items(source)[0].payload)
+
+
+SKIES = Path(astropy.__file__).parent
+REAL = {
+    "globular cluster": ("io/fits/hdu/compressed/tests/data/m13.fits", 0),
+    "the same, compressed": ("io/fits/hdu/compressed/tests/data/m13_rice.fits", 1),
+    "pixels without a number": ("io/fits/hdu/compressed/tests/data/compressed_with_nan.fits", 1),
+    "spectrum of a slit": ("io/fits/tests/data/o4sp040b0_raw.fits", 1),
+}
+"""Images that astropy's own tests have."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_skies_are_as_astropy_shows_them(name: str) -> None:
+    """Of both ways that a FITS file is read, with its lowest row in its place."""
+    file, hdu = REAL[name]
+    path = SKIES / file
+    if not path.exists():
+        pytest.skip(f"this astropy has no {file}")
+    with fits.open(path) as opened:
+        data = opened[hdu].data.astype(np.float64)
+    (item,) = items(Fits(path=path, hdu=hdu))
+    percentiles = PercentileInterval(99.5)
+    expected = {
+        "linear": MinMaxInterval()(data),
+        "percentile": percentiles(data),
+        "zscale": ZScaleInterval()(data),
+        "asinh": AsinhStretch(0.1)(percentiles(data)),
+    }
+    for stretch, shares in expected.items():
+        rendering = Rendering(stretch=stretch_of(stretch))
+        levels = 255 * np.nan_to_num(shares)[::-1]
+        for payload in (item.payload, path.read_bytes()):
+            grey = np.asarray(decode_image("x", payload, 0, rendering))[..., 0]
+            assert np.abs(grey - levels).max() < 0.501
+            assert stretch == "zscale" or np.array_equal(grey, np.rint(levels))
 
 
 def test_parts_of_several_types_and_sizes(tmp_path: Path) -> None:
@@ -338,11 +376,12 @@ def test_ordinary_pictures_are_stretched_too() -> None:
         assert np.array_equal(looking(()).prepare("x", file.getvalue()), seen(planes, [0, 1, 2]))
         assert np.array_equal(looking(("B",)).prepare("x", file.getvalue()), seen(planes, [2, 2, 2]))
     file = io.BytesIO()
-    Image.fromarray(colours).save(file, "JPEG", quality=90)
+    Image.fromarray(colours).resize((400, 300)).save(file, "JPEG", quality=90)
     fast = Choice(name="efficientnet_lite0:fast", size=32, stretch="linear").build("encoder", ENCODERS)
     whole = np.asarray(decode_image("x", file.getvalue(), 0, Rendering(stretch=Linear())))
     assert (whole.min(), whole.max()) == (0, 255)
-    assert fast.prepare("x", file.getvalue()).shape == (32, 32, 3)
+    plain = Choice(name="efficientnet_lite0:fast", size=32).build("encoder", ENCODERS)
+    assert np.array_equal(fast.prepare("x", file.getvalue()), plain.prepare("x", whole)), "decoded at full size"
     wide = rng.integers(30_000, 31_000, (SIDE, SIDE)).astype(np.uint16)
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
@@ -424,7 +463,7 @@ def test_every_encoder_of_pictures_has_the_fields() -> None:
     assert pictures == {"efficientnet_lite0", "open_clip", "timm", "torch"}, "finetuned has those of its model"
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "torch"])
+@pytest.mark.parametrize("name", deep_unless(["torch"], ["efficientnet_lite0", "torch"]))
 def test_channels_and_stretch_are_in_the_fingerprint(name: str, tmp_path: Path) -> None:
     some: list[dict[str, Any]] = [{"channels": ["a"]}, {"channels": ["a", "b", "c"]}, {"channels": ["c", "b", "a"]}]
     some += [{"stretch": one} for one in STRETCHES]
@@ -575,6 +614,28 @@ def test_another_way_of_seeing_is_refused_by_field_and_values(
     embed(Folder(path=night), encoder, tmp_path / "pool", max_quarantine=0.5)
     with pytest.raises(FingerprintMismatch, match=message):
         embed(Folder(path=night), dataclasses.replace(encoder, **change), tmp_path / "pool", max_quarantine=0.5)
+
+
+def test_a_pool_that_cannot_grow_says_it_as_well(tmp_path: Path) -> None:
+    source = Memory(images=list(np.moveaxis(sky(3), 1, -1)), keys=range(3))
+    embed(source, looking(NUMBERS), tmp_path / "pool")
+    with pytest.raises(FingerprintMismatch, match=r"the encoder's stretch is zscale .*, expected asinh"):
+        embed(source, looking(NUMBERS, "zscale"), tmp_path / "pool")
+
+
+def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> None:
+    mef(tmp_path / "a.fits", sky(1)[0])
+    np.save(tmp_path / "a.npy", sky(1))
+    pq.write_table(pa.table({"key": ["a"], "x": [5], "y": [5]}), tmp_path / "stars.parquet")
+    for source in (
+        Fits(path=tmp_path / "a.fits"),
+        Cutouts(path=tmp_path / "a.fits", catalogue=tmp_path / "stars.parquet", size=3),
+        Array(path=tmp_path / "a.npy", axes="chw"),
+    ):
+        named = dataclasses.replace(source, channel_names=("sky",))
+        assert named.fingerprint() != source.fingerprint()
+        assert "channel_names" not in source_fields(source)[1]
+        assert source_fields(named)[1]["channel_names"] == ("sky",)
 
 
 def test_what_a_pool_was_begun_without_is_refused_too(night: Path, tmp_path: Path) -> None:
