@@ -110,6 +110,16 @@ def test_each_batch_is_that_of_select_with_the_same_labels(parts, pools, tmp_pat
     assert following["key"].equals(again["key"])
 
 
+@pytest.mark.parametrize("parts", EVERY_FIELD)
+def test_heads_are_measured_by_what_they_learn_from_whatever_a_batch_was_chosen_by(parts, pools, tmp_path):
+    own = {**FIELDS, "parts": parts, "update": {"mode": "laplace"}, "rounds": {"k": 8, "holdout": 0.3}}
+    with raysal.Session(tmp_path / "run", pool=pools[9].path, **own) as session:
+        session.ask_oracle(session.query())
+        session.query()
+        evaluation = session.record(1)["evaluation"]
+        assert session.finish()["evaluation"] == evaluation
+
+
 # Law 1 and 5.
 
 
