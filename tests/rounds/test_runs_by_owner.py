@@ -110,6 +110,16 @@ def test_each_batch_is_that_of_select_with_the_same_labels(parts, pools, tmp_pat
     assert following["key"].equals(again["key"])
 
 
+@pytest.mark.parametrize("parts", EVERY_FIELD)
+def test_heads_are_measured_by_what_they_learn_from_whatever_a_batch_was_chosen_by(parts, pools, tmp_path):
+    own = {**FIELDS, "parts": parts, "update": {"mode": "laplace"}, "rounds": {"k": 8, "holdout": 0.3}}
+    with raysal.Session(tmp_path / "run", pool=pools[9].path, **own) as session:
+        session.ask_oracle(session.query())
+        session.query()
+        evaluation = session.record(1)["evaluation"]
+        assert session.finish()["evaluation"] == evaluation
+
+
 # Law 1 and 5.
 
 
@@ -261,6 +271,22 @@ def test_an_owner_is_asked_for_until_all_its_parts_have_an_answer(pools, tmp_pat
         assert len(asked) == len(wanted)
         with pytest.raises(PoolExhausted):
             session.query(1)
+
+
+def test_a_plan_counts_what_labels_are_of(pools, tmp_path):
+    write(tmp_path, "a", {"a": 3, "b": 1, "c": 4}, 0)
+    source = {"source": {"name": "table", "path": str(tmp_path / "items"), "owner": "page"}, "encoder": "precomputed"}
+    for fields, owners, parts in (
+        ({"pool": str(pools[100].path)}, len(LIVING), len(OWNERS) - len(GONE)),
+        ({"pool": str(tmp_path / "to-be"), **source}, 3, 8),
+    ):
+        own = {**FIELDS, "oracle": "files", "rounds": {"count": 2, "k": 1}, **fields}
+        plan = plan_run(parse_config({**own, "parts": {"by": "owner"}}), tmp_path / "run")
+        assert (plan.items, plan.arms[0].labels) == (owners, 2)
+        plan = plan_run(parse_config({**own, "parts": {"by": "owner", "labels_of": "part"}}), tmp_path / "run")
+        assert (plan.items, plan.arms[0].labels) == (parts, round(2 * parts / owners))
+        own["rounds"] = {"count": 1, "k": owners + 1}
+        assert plan_run(parse_config({**own, "parts": {"by": "owner", "labels_of": "part"}}), tmp_path / "r").exhausted
 
 
 def test_an_owner_is_held_out_with_all_its_parts(pools, tmp_path):

@@ -24,11 +24,13 @@ from raysal.errors import BadItem
 from raysal.pool import Pool, open_pool
 from raysal.pool.owners import OwnersOf
 from raysal.pool.removing import remove_items
+from raysal.prediction.sheets import Seer
 from raysal.sources.boxes import Boxes
 from raysal.sources.folder import Folder
 from raysal.sources.text import Text, text_of_parts
 from raysal.web.catalogue import Catalogue, Entry
 from raysal.web.composed import CELL, EDGE, GAP, Composed, evenly
+from raysal.web.label_studio import Backend
 from raysal.web.media import Media
 from raysal.web.payloads import Payloads
 
@@ -202,6 +204,28 @@ def test_the_page_hands_out_owners_and_orders_them_by_their_means(run):
         with raysal.Session.open(run, read_only=True) as other:
             assert {item.key for item in other.ledger.labels()} == set(keys)
         assert session.status().items == 60
+
+
+def test_label_studio_is_told_what_the_head_says_of_owners(tmp_path):
+    """Also by a process that has chosen no batch, whose fleet shows parts at first."""
+    owned = owners_by_size([3] * 40)
+    x = np.random.default_rng(0).normal(size=(len(owned), 5))
+    pool = make_part_pool(tmp_path / "pool", x, owned, chunk_rows=10)
+    keys = list(dict.fromkeys(owned))
+    with raysal.Session(tmp_path / "run", pool.path, **BY) as session:
+        session.query()
+        session.tell({key: "ab"[int(x[3 * place : 3 * place + 3, 0].sum() > 0)] for place, key in enumerate(keys[:20])})
+        session.finish()
+    with raysal.Session(tmp_path / "run") as session:
+        found = Backend(session).predict([{"data": {"raysal_key": key}} for key in keys])
+        said = {
+            key: one["result"][0]["value"]["choices"][0] for key, one in zip(keys, found, strict=True) if one["result"]
+        }
+        owners = OwnersOf(pool)
+        ids = np.concatenate([chunk.ids() for chunk in owners.chunks])
+        vectors = np.concatenate([chunk.vectors() for chunk in owners.chunks])
+        wanted, _ = Seer(head=session.current_head()).predict(vectors)
+    assert said == {key: wanted[ids.tolist().index(id)] for key, id in owners.ids_of(keys).items()}
 
 
 @pytest.fixture(scope="module")
