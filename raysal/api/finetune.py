@@ -120,7 +120,7 @@ def _encoder(encoder: Part | Encoder | None, size: int | None, config: Any) -> E
     found = own_encoder(pool) if encoder is None else encoder_of(encoder, None)
     if isinstance(encoder, str) and isinstance(found, Renders):
         seen = rendering_in(pool.manifest.encoder.get("preprocessing", {}))
-        found = dataclasses.replace(found, channels=seen.channels, stretch=seen.stretch)  # type: ignore[assignment]
+        found = dataclasses.replace(found, channels=seen.channels, stretch=seen.stretch)
     if size is None:
         return found
     if not any(field.name == "size" for field in dataclasses.fields(found)):  # type: ignore[arg-type]
