@@ -20,6 +20,7 @@ import tifffile
 import zarr
 from astropy.io import fits
 from astropy.visualization import AsinhStretch, MinMaxInterval, PercentileInterval, ZScaleInterval
+from astropy.wcs import WCS
 from cli_tools import cli, refused
 from growing_pools import held
 from numpy.typing import NDArray
@@ -153,6 +154,26 @@ def cutouts(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
     return Cutouts(path=path / "sky.fits", catalogue=table, size=SIDE, origin=0, hdu=parts), WANTED
 
 
+def cutouts_of_files(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
+    """A mosaic in a file for each band, each with other borders, and so with the sky at another place."""
+    path.mkdir()
+    mosaic = np.concatenate(list(given), axis=2)
+    sky_of: dict[str, WCS] = {}
+    for border, (name, plane) in enumerate(zip(BANDS, mosaic, strict=True), 1):
+        sky_of[name] = wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [-1e-4, 1e-4], [150.0, 2.0]
+        wcs.wcs.crpix = [border + 1, 2 * border + 1]
+        wide = np.pad(plane[::-1], ((2 * border, 3), (border, 0)))
+        fits.PrimaryHDU(wide, wcs.to_header()).writeto(path / f"{name}.fits")
+    x = [SIDE * at + SIDE / 2 - 0.5 for at in range(len(given))]
+    ra, dec = sky_of["G"].all_pix2world(np.array(x) + 1, np.full(len(x), SIDE / 2 - 0.5 + 2), 0)
+    files = {column: [f"{name}.fits"] * len(x) for column, name in (("u", "R"), ("v", "I"), ("w", "G"))}
+    rows = {"key": list(map(str, range(len(x)))), "ra": ra, "dec": dec, **files}
+    pq.write_table(pa.table(rows), path.with_suffix(".parquet"))
+    how = {"ra_column": "ra", "dec_column": "dec", "image_column": ("u", "v", "w"), "channel_names": ("R", "I", "G")}
+    return Cutouts(path=path, catalogue=path.with_suffix(".parquet"), size=SIDE, **how), WANTED  # type: ignore[arg-type]
+
+
 def array_of(version: int, *, last: bool, names: bool = True, **fields: Any) -> Make:
     def make(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
         axes = ("n", "y", "x", "channel") if last else ("n", "channel", "y", "x")
@@ -202,6 +223,7 @@ FORMATS: dict[str, Make] = {
     "FITS cubes of a source": folder_of(cube, ".FITS", NUMBERS),
     "FITS cubes with names": named_cubes,
     "cut-outs": cutouts,
+    "cut-outs of a file each": cutouts_of_files,
     "TIFF pages": folder_of(
         lambda path, planes: tifffile.imwrite(path, planes, photometric="minisblack"), ".tif", NUMBERS
     ),
@@ -253,6 +275,23 @@ def test_of_more_channels_than_it_takes_an_encoder_asks_which(form: str, tmp_pat
     item = items(source)[0]
     with pytest.raises(BadItem, match=r"4 channels \(.*\), and an encoder takes 1 or 3; say which"):
         looking(()).prepare(item.key, item.payload)
+
+
+def test_a_square_lacks_what_one_of_its_images_lacks(tmp_path: Path) -> None:
+    source, _ = cutouts_of_files(tmp_path / "x", sky())
+    assert isinstance(source, Cutouts)
+    assert items(source)[0].uri == "R.fits, I.fits, G.fits"
+    named = dataclasses.replace(source, channel_names=())
+    assert [item.payload.channels for item in items(named)] == [("u", "v", "w")] * 2
+    (tmp_path / "x" / "I.fits").unlink()
+    assert ["there is no FITS file 'I.fits'" in item.payload.problem for item in items(source)] == [True, True]
+    fits.writeto(tmp_path / "x" / "I.fits", sky(1)[0, 0], fits.getheader(tmp_path / "x" / "R.fits"))
+    *_, second = items(source)
+    assert second.payload.problem.startswith("v: the square around")
+    refused_fields: list[dict[str, Any]] = [{"channels": (0,)}, {"hdu": (0, 1)}, {"channel_names": ("a", "b")}]
+    for wrong in refused_fields:
+        with pytest.raises(ConfigError, match=f"source.{next(iter(wrong))}"):
+            dataclasses.replace(source, **wrong)
 
 
 def test_without_a_stretch_channels_have_the_range_that_is_stated(tmp_path: Path) -> None:
