@@ -328,7 +328,7 @@ def test_the_owner_of_an_item_is_found_by_id(pools, tmp_path):
     ids = np.random.default_rng(0).permutation(len(OWNERS) + 5)
     wanted = [OWNERS.index(OWNERS[id]) if id < len(OWNERS) and id not in GONE else id for id in ids.tolist()]
     finder = OwnerOf(pool.place, pool.generation)
-    assert finder.of(ids).tolist() == wanted
+    assert finder.of(ids).tolist() == OwnerOf.in_pool(pool).of(ids).tolist() == wanted
     assert pickle.loads(pickle.dumps(finder)).of(ids[:7]).tolist() == wanted[:7]
     assert finder.of(ids[:0]).tolist() == []
 
