@@ -59,8 +59,8 @@ def export(
     run: Annotated[
         Path | None,
         Option(
-            help="The items that have a label in this run, with it; of owners with a label all parts. Disputed ones are "
-            "left out."
+            help="The items that have a label in this run, with it; of owners with a label all parts. Disputed ones "
+            "are left out."
         ),
     ] = None,
     cls: Annotated[
