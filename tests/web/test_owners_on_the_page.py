@@ -152,6 +152,23 @@ def test_windows_are_seen_as_the_text_that_they_were_cut_from(chunk_rows, tmp_pa
     assert text == f"… {words(6, 304)} … {words(6, 312)}"
 
 
+def test_of_ready_vectors_the_file_of_the_owner_is_shown_or_that_of_its_first_part(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name, side in (("a0.png", 5), ("a1.png", 6), ("b.png", 7), ("b0.png", 8)):
+        Image.new("RGB", (side, 4)).save(tmp_path / "files" / name)
+    keys, owners = ["a0.png", "a1.png", "b0.png", "c"], ["a", "a", "b.png", None]
+    pool = make_part_pool(tmp_path / "pool", np.eye(4), owners, keys=keys)
+    catalogue = Catalogue(OwnersOf(pool))
+    payloads = Payloads(OwnersOf(pool), tmp_path / "files", catalogue.parts)
+    media = Media(OwnersOf(pool), payloads)
+    for key, width in (("a", 5), ("b.png", 7)):
+        entry = entry_of(pool, catalogue, key)
+        assert payloads.kind(entry, False) == "image"
+        assert picture(media.picture(entry, 64, small=False)).width == width
+    assert payloads.kind(entry_of(pool, catalogue, "c"), False) == "vector"
+    assert catalogue.carried(entry_of(pool, catalogue, "a").id) == {}, "the owner's key is not said twice"
+
+
 def test_parts_that_are_no_windows_are_joined_by_lines():
     assert text_of_parts([("a", "one two"), ("b", "three")], 0) == "one two\n\nthree"
     assert text_of_parts([("a#0", "one two"), ("a#1", "two three")], 1) == "one two three"
