@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -662,6 +663,19 @@ def test_a_pool_that_cannot_grow_says_it_as_well(tmp_path: Path) -> None:
         embed(source, looking(NUMBERS, "zscale"), tmp_path / "pool")
 
 
+def test_without_astropy_a_fits_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = mef(tmp_path / "a.fits", sky(1)[0]).read_bytes()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "astropy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BadItem, match=r"FITS needs the module 'astropy'; pip install 'raysal\[fits\]'"):
+        looking().prepare("a", data)
+
+
+def test_pixels_have_as_many_names_as_channels() -> None:
+    with pytest.raises(BadItem, match=r"4 channels, and 3 names of them \(I, R, G\)"):
+        looking().prepare("a", Pixels(values=np.moveaxis(sky(1)[0], 0, -1), channels=WANTED))
+
+
 def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> None:
     mef(tmp_path / "a.fits", sky(1)[0])
     np.save(tmp_path / "a.npy", sky(1))
@@ -671,6 +685,9 @@ def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> Non
         Cutouts(path=tmp_path / "a.fits", catalogue=tmp_path / "stars.parquet", size=3),
         Array(path=tmp_path / "a.npy", axes="chw"),
     ):
+        for wrong in (("a", "a"), ("",)):
+            with pytest.raises(ConfigError, match=r"source\.channel_names"):
+                dataclasses.replace(source, channel_names=wrong)
         named = dataclasses.replace(source, channel_names=("sky",))
         assert named.fingerprint() != source.fingerprint()
         assert "channel_names" not in source_fields(source)[1]
