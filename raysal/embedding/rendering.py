@@ -120,6 +120,8 @@ def rendered(key: str, pixels: Pixels, rendering: Rendering, limit: int) -> Imag
         raise BadItem(key, f"pixels {values.dtype} {values.shape}, expected numbers [h, w] or [h, w, channels]")
     check_size(key, values.shape[1], values.shape[0], limit)
     values = values.reshape(*values.shape[:2], -1)
+    if len(names) != values.shape[2]:
+        raise BadItem(key, f"{values.shape[2]} channels, and {len(names)} names of them ({listed(names)})")
     if rendering.channels:
         check_channels(key, rendering.channels, names)
         values = values[..., [names.index(name) for name in rendering.channels]]

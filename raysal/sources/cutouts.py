@@ -21,7 +21,15 @@ from raysal.sources.catalogue import Rows, rows_of
 from raysal.sources.files import Files
 from raysal.sources.fits_images import MAX_PIXELS, FitsImage, Hdu, stacked, upright, widest
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES
-from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.listing import (
+    check_carry,
+    check_channels,
+    digest,
+    look_at,
+    stamp_of_files,
+    stamp_of_looks,
+    wanted_positions,
+)
 from raysal.sources.places import PathOrUrl
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
@@ -77,6 +85,8 @@ class Cutouts:
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
+        check_channels(self.channel_names)
+        check_channels(self._image_columns, "image_column")
         if not 1 <= self.size <= int(MAX_PIXELS**0.5):
             raise ConfigError("source.size", f"{self.size}", f"use 1 to {int(MAX_PIXELS**0.5)}")
         if self.origin not in (0, 1):

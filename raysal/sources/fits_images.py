@@ -55,8 +55,8 @@ class FitsImage:
             raise ValueError(f"it cannot be read as FITS ({type(error).__name__}: {brief(error)})") from None
         try:
             self._kinds = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU), fits.GroupsHDU
-            wanted = [hdu] if hdu is None or isinstance(hdu, str | int) else list(hdu)
-            self._take([_part(self._file, one, *self._kinds) for one in wanted])
+            wanted: list[Hdu | None] = [hdu] if hdu is None or isinstance(hdu, str | int) else [*hdu]
+            self._take([_part(self._file, one, *self._kinds) for one in wanted or [None]])
         except ValueError:
             self._file.close()
             raise

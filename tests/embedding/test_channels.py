@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -35,6 +36,7 @@ from raysal.embedding.custom import Torch
 from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
 from raysal.embedding.job import embed
+from raysal.embedding.precision import MOST_SLOWER, times_as_long
 from raysal.embedding.queries import encoder_of_pool
 from raysal.embedding.recorded import encoder_fields, source_fields
 from raysal.embedding.rendering import PLAIN, Rendering, Renders, rendering_in
@@ -42,6 +44,7 @@ from raysal.embedding.stretch import STRETCHES, Asinh, Linear, stretch_of
 from raysal.embedding.torch_model import weights_sha256
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, SourceError
 from raysal.pool import Pool
+from raysal.pool.contents import item_digest
 from raysal.report.thumbnails import read_gallery
 from raysal.rounds.run_labels import RunLabels
 from raysal.sources import detect_source
@@ -627,6 +630,22 @@ def test_renamed_channels_are_a_change(kind: Any, tmp_path: Path) -> None:
     }
 
 
+def test_pixels_of_older_pools_have_the_digests_they_had() -> None:
+    """A name for one channel, and pixels of 8 bits that were bare arrays, change no digest; names of several do."""
+
+    def digest(payload: Any) -> int:
+        return item_digest(3, Item(key="k", payload=payload))
+
+    for shape in ((5, 6), (5, 6, 1), (5, 6, 3)):
+        bare = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        assert digest(bare) == digest(Pixels(values=bare)) == digest(Pixels(values=bare, stated=(0, 9)))
+    wide = np.arange(90, dtype=np.uint16).reshape(5, 6, 3)
+    assert digest(Pixels(values=wide[..., 0])) == digest(Pixels(values=wide[..., 0], channels=("SCI",)))
+    given = [Pixels(values=wide), Pixels(values=wide, stated=(0, 9)), Pixels(values=wide, channels=("a", "b", "c"))]
+    given += [Pixels(values=wide, channels=("c", "b", "a")), Pixels(values=wide.astype(np.int16))]
+    assert len({digest(one) for one in given}) == len(given)
+
+
 def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:
     """As `seen`, from the smallest number to the largest."""
     wide = [planes[at].astype(np.float64) for at in PLACES]
@@ -649,6 +668,8 @@ def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:
 def test_another_way_of_seeing_is_refused_by_field_and_values(
     change: dict[str, Any], message: str, night: Path, tmp_path: Path
 ) -> None:
+    if "precision" in change and times_as_long("bfloat16") > MOST_SLOWER:
+        pytest.skip("this CPU has no instructions for bfloat16")
     encoder = looking()
     embed(Folder(path=night), encoder, tmp_path / "pool", max_quarantine=0.5)
     with pytest.raises(FingerprintMismatch, match=message):
@@ -662,6 +683,19 @@ def test_a_pool_that_cannot_grow_says_it_as_well(tmp_path: Path) -> None:
         embed(source, looking(NUMBERS, "zscale"), tmp_path / "pool")
 
 
+def test_without_astropy_a_fits_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = mef(tmp_path / "a.fits", sky(1)[0]).read_bytes()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "astropy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BadItem, match=r"FITS needs the module 'astropy'; pip install 'raysal\[fits\]'"):
+        looking().prepare("a", data)
+
+
+def test_pixels_have_as_many_names_as_channels() -> None:
+    with pytest.raises(BadItem, match=r"4 channels, and 3 names of them \(I, R, G\)"):
+        looking().prepare("a", Pixels(values=np.moveaxis(sky(1)[0], 0, -1), channels=WANTED))
+
+
 def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> None:
     mef(tmp_path / "a.fits", sky(1)[0])
     np.save(tmp_path / "a.npy", sky(1))
@@ -671,6 +705,9 @@ def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> Non
         Cutouts(path=tmp_path / "a.fits", catalogue=tmp_path / "stars.parquet", size=3),
         Array(path=tmp_path / "a.npy", axes="chw"),
     ):
+        for wrong in (("a", "a"), ("",)):
+            with pytest.raises(ConfigError, match=r"source\.channel_names"):
+                dataclasses.replace(source, channel_names=wrong)
         named = dataclasses.replace(source, channel_names=("sky",))
         assert named.fingerprint() != source.fingerprint()
         assert "channel_names" not in source_fields(source)[1]
