@@ -31,7 +31,7 @@ from tiny_finetuned import write_tiny_model
 
 import raysal
 from raysal.config import Choice
-from raysal.embedding import ENCODERS
+from raysal.embedding import ENCODERS, decode
 from raysal.embedding.custom import Torch
 from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
@@ -47,7 +47,7 @@ from raysal.pool import Pool
 from raysal.pool.contents import ALGORITHM, WITH_NAMES, as_hex, item_digest
 from raysal.report.thumbnails import read_gallery
 from raysal.rounds.run_labels import RunLabels
-from raysal.sources import detect_source
+from raysal.sources import detect_source, fits_images
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.cutouts import Cutouts
@@ -628,6 +628,29 @@ def test_renamed_channels_are_a_change(kind: Any, tmp_path: Path) -> None:
         str(at): encoder.encode([seen_linear(planes)]).astype(np.float16).tobytes()
         for at, planes in enumerate(np.roll(given, 1, axis=1))
     }
+
+
+def test_a_picture_of_many_channels_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before it is decoded: a small file may hold any number of equal numbers. Of a cube, what is not
+    wanted is not read."""
+    planes = np.zeros((9, SIDE, SIDE), np.int16)
+    shown = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(planes, 0, -1), compression="zlib", **shown)
+    cube(tmp_path / "x.fits", planes)
+    tif, fit = (tmp_path / "x.tif").read_bytes(), (tmp_path / "x.fits").read_bytes()
+    few, encoder = ("8", "0", "7"), looking(("8", "0", "7"))
+    for data in (tif, fit):
+        assert not encoder.prepare("k", data).any()
+    monkeypatch.setattr(decode, "MAX_PIXELS", 2 * SIDE * SIDE)
+    monkeypatch.setattr(fits_images, "MAX_NUMBERS", 8 * SIDE * SIDE)
+    with pytest.raises(BadItem, match=f"too large: {SIDE} x {SIDE} pixels of 9 channels"):
+        encoder.prepare("k", tif)
+    assert not encoder.prepare("k", fit).any()
+    with pytest.raises(BadItem, match=f"too large: {SIDE} x {SIDE} pixels of 9 channels"):
+        looking(()).prepare("k", fit)
+    given = Fits(path=tmp_path, channels=tuple(map(int, few)))
+    (item,) = (one for unit in given.units(9) for one in given.read(unit))
+    assert item.payload.shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.uint8])
