@@ -504,6 +504,24 @@ def test_owners_are_found_without_a_reading_of_the_items(pools, tmp_path, monkey
     assert set(read) == {chunk.index for chunk in pool.chunks}
 
 
+def test_few_owners_of_many_parts_have_an_index(pools, tmp_path, monkeypatch):
+    """Without one, all parts are read to find an owner; and nothing is read to see that there are too few."""
+    path = tmp_path / "pool"
+    shutil.copytree(pools[9].path, path)
+    chunks = OwnersOf(open_pool(path)).chunks
+    parts = sum(chunk.stored for chunk in chunks)
+    assert len(LIVING) < parts // 2
+    read: list[int] = []
+    original = Chunk._table
+    monkeypatch.setattr(Chunk, "_table", lambda *args: read.append(args[0].index) or original(*args))
+    assert extend(path, chunks, least=parts + 1, folder=OWNERS_FOLDER) == 0
+    assert read == []
+    assert extend(path, chunks, least=parts, folder=OWNERS_FOLDER) == 1
+    read.clear()
+    assert extend(path, chunks, least=1, folder=OWNERS_FOLDER) == 0
+    assert read == []
+
+
 def test_a_growth_puts_new_owners_into_their_index(tmp_path, monkeypatch):
     monkeypatch.setattr("raysal.pool.key_index.LEAST", 1)
     monkeypatch.setattr(extend, "__kwdefaults__", {**extend.__kwdefaults__, "least": 1})
