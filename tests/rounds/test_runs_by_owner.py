@@ -250,12 +250,19 @@ def test_an_oracle_answers_for_owners_by_file_or_by_a_column_of_theirs(pools, tm
         begin(pools[100], tmp_path / "other", oracle={"name": "simulated", "column": "own"})
 
 
-def test_the_control_arm_labels_owners_too(pools, tmp_path):
-    config = {**FIELDS, "pool": str(pools[100].path), "rounds": {**FIELDS["rounds"], "control": True}}
+@pytest.mark.parametrize("labels_of", ["owner", "part"])
+def test_the_control_arm_labels_what_the_run_labels(labels_of, pools, tmp_path):
+    parts = {"by": "owner", "labels_of": labels_of}
+    config = {**FIELDS, "pool": str(pools[100].path), "rounds": {**FIELDS["rounds"], "control": True}, "parts": parts}
     result = run(parse_config(config), tmp_path / "run")
     assert result.control_accuracy is not None
-    with raysal.Session.open(tmp_path / "run" / "control") as session:
-        assert set(session.batch(0).keys) <= set(LIVING)
+    for arm in (tmp_path / "run", tmp_path / "run" / "control"):
+        with raysal.Session.open(arm) as session:
+            table = session.batch(0).table
+        of_owners = table["key"] if labels_of == "owner" else table["owner_key"]
+        assert len(set(of_owners.to_pylist())) == FIELDS["rounds"]["k"]
+        assert set(of_owners.to_pylist()) <= set(LIVING)
+        assert len(table) > FIELDS["rounds"]["k"] or labels_of == "owner"
 
 
 # Labels of parts of the owners that were picked.
