@@ -56,7 +56,7 @@ def call_by_place(directory: str, place: str, but: Sequence[str] = ()) -> None:
 
 def with_places(text: str) -> str:
     """A text that names places, and not the directories that stand for them here; see `call_by_place`."""
-    for directory, (name, place) in _PLACES.items():
+    for directory, (name, place) in tuple(_PLACES.items()):  # another thread may open a pool
         if directory in text:
             text = name.sub(lambda _, place=place: place, text)  # type: ignore[misc]
     return text

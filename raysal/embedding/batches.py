@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
 from raysal.embedding.precomputed import Precomputed
+from raysal.embedding.rendering import rendering_in
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.numerics import ceil_div
-from raysal.pool.contents import ALGORITHM, BY_ROWS, columns_digest, item_digest
+from raysal.pool.contents import ALGORITHM, BY_ROWS, WITH_NAMES, columns_digest, item_digest
 from raysal.sources.base import Source
 from raysal.sources.vectors import columns_of
 from raysal.threads import give_way
@@ -53,7 +54,9 @@ class Batch:
 
 def method_for(encoder: Encoder) -> str:
     """The method by which the contents of a new pool of this encoder are known."""
-    return BY_ROWS if isinstance(encoder, Precomputed) else ALGORITHM
+    if isinstance(encoder, Precomputed):
+        return BY_ROWS
+    return WITH_NAMES if rendering_in(encoder.preprocessing()).channels else ALGORITHM
 
 
 def prepared_batches(
@@ -86,7 +89,7 @@ def prepared_batches(
     def pieces(batch: Sequence[tuple[int, Item]]) -> list[Any]:
         # One piece for each thread: a future for each item would cost more than to decode a small image.
         size = ceil_div(len(batch), threads)
-        return [(prepare_items, encoder, batch[start : start + size]) for start in range(0, len(batch), size)]
+        return [(prepare_items, encoder, batch[start : start + size], method) for start in range(0, len(batch), size)]
 
     yield from _ahead(lambda: list(islice(items, batch_size)) or None, pieces, threads, give_way)
 
@@ -190,7 +193,7 @@ def unit_contents(source: Source, unit: Unit, method: str, dim: int) -> int:
     """
     if method == BY_ROWS:
         return sum(columns_digest(first_id, columns)[0] for first_id, columns in checked_columns(source, unit, dim))
-    return sum(item_digest(id, item) for id, item in _checked_items(source, unit))
+    return sum(item_digest(id, item, method) for id, item in _checked_items(source, unit))
 
 
 def _prepare_columns(encoder: Precomputed, first_id: int, columns: Columns) -> Batch:
@@ -212,12 +215,13 @@ def _prepare_columns(encoder: Precomputed, first_id: int, columns: Columns) -> B
     )
 
 
-def prepare_items(encoder: Encoder, items: Sequence[tuple[int, Item]]) -> Batch:
+def prepare_items(encoder: Encoder, items: Sequence[tuple[int, Item]], method: str = ALGORITHM) -> Batch:
     """Prepare consecutive items in this thread.
 
     Args:
         encoder: prepares them.
         items: (id, item), at least one.
+        method: by which their contents are known, one of `raysal.pool.contents.OF_ITEMS`.
 
     Returns:
         What `prepare` made of them. The items' payloads are let go.
@@ -237,7 +241,7 @@ def prepare_items(encoder: Encoder, items: Sequence[tuple[int, Item]]) -> Batch:
         carried={name: [item.carried.get(name) for _, item in items] for name in names},
         values=values,
         errors=errors,
-        contents=sum(item_digest(id, item) for id, item in items),
+        contents=sum(item_digest(id, item, method) for id, item in items),
     )
 
 

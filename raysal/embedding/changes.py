@@ -23,7 +23,7 @@ from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
-from raysal.pool.contents import ALGORITHM, METHODS, as_hex, item_digest
+from raysal.pool.contents import ALGORITHM, METHODS, OF_ITEMS, as_hex, item_digest
 from raysal.pool.generations import NO_ROW
 from raysal.pool.layout import MANIFEST, read_stamp
 from raysal.pool.taken_files import KnownFiles, TakenFile, write_files
@@ -236,7 +236,8 @@ def unchanged_ids(pool: Pool, source: FileSource, changed: Sequence[str]) -> tup
         for item in source.read(unit):
             if (id := ids.get(item.key)) is not None:
                 place = int(np.searchsorted(firsts, id, "right")) - 1
-                total[place] = total.get(place, 0) + item_digest(id, item)
+                method = pool.records[place].get("contents", {}).get("algorithm", ALGORITHM)
+                total[place] = total.get(place, 0) + item_digest(id, item, method)
                 count[place] = count.get(place, 0) + 1
     same: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     read = len(total)
@@ -282,7 +283,7 @@ def _same_vectors(pool: Pool, source: FileSource, unit: Unit) -> NDArray[np.int6
 def _is_same(record: Any, total: int) -> bool:
     """Whether the items of a chunk have the digest in its commit record."""
     contents = record.get("contents", {})
-    return bool(contents.get("algorithm") == ALGORITHM and contents["items"] == as_hex(total))
+    return bool(contents.get("algorithm") in OF_ITEMS and contents["items"] == as_hex(total))
 
 
 def _listing_of(pool: Pool, place: int) -> tuple[NDArray[np.int64], list[str]]:

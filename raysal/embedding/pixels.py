@@ -36,6 +36,24 @@ def check_size(key: str, width: int, height: int, limit: int) -> None:
         raise BadItem(key, f"too large: {width} x {height} pixels, at most {limit}")
 
 
+def check_channel_count(key: str, width: int, height: int, channels: int, limit: int) -> None:
+    """Refuse an image of many channels before its numbers are decoded.
+
+    Args:
+        key: the item's name, for the error.
+        width: columns.
+        height: rows.
+        channels: all that are decoded with those that are wanted.
+        limit: the most pixels that an image may have.
+
+    Raises:
+        BadItem: they have more numbers than those of the largest image of four channels.
+    """
+    if width * height * channels > 4 * limit:
+        problem = f"too large: {width} x {height} pixels of {channels} channels, at most {4 * limit} numbers"
+        raise BadItem(key, problem, "store the channels apart, or fewer of them")
+
+
 def fixed_range(
     key: str, kind: str, bits: int, stated: tuple[float, float] | None, how_to_state: str
 ) -> tuple[float, float]:

@@ -3,7 +3,8 @@
 The names and the results are those of `astropy.visualization`: `linear` is `MinMaxInterval`, `percentile` is
 `AsymmetricPercentileInterval`, `zscale` is `ZScaleInterval`, each with `LinearStretch`; `asinh` is `AsinhStretch` after
 percentiles. Limits are computed in float64. They agree with those of astropy to 1e-6 of their distance, and to the last
-bit where the pixels are float64 and the interval is not `zscale`. A level of grey differs by one at most.
+bit where the pixels are float64 and the interval is not `zscale`. A level of grey differs by one at most. Only where
+nearly all pixels of a sample of `zscale` are one number, the last bits of sums decide about the rest, there as here.
 
 What is defined here, and not there:
 

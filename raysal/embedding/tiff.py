@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from raysal.embedding.pixels import CONVERT, check_size, fixed_range, image_of, to_eight_bits
+from raysal.embedding.pixels import CONVERT, check_channel_count, check_size, fixed_range, image_of, to_eight_bits
 from raysal.errors import BadItem
 from raysal.numerics import ceil_div
 from raysal.types import Pixels
@@ -248,6 +248,9 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int, *, numbers: 
         _check_bands(key, photometric, bands, extra)
     elif bands < _COLOURS[photometric][1]:
         raise BadItem(key, f"{bands} band(s), where {_COLOURS[photometric][0]} has more", CONVERT)
+    if numbers:
+        for sides in ((width, height), (one(_Tag.TILE_WIDTH, 1), one(_Tag.TILE_HEIGHT, 1))):
+            check_channel_count(key, *sides, bands, limit)
     if bits not in ((8, 16, 32, 64) if form != 1 or bits > 16 else range(1, 17)):
         raise BadItem(key, f"{_KINDS[form]} {bits}-bit pixels are not read", CONVERT)
     _check_colours(key, tags, photometric, compression, bits)

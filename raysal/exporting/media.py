@@ -26,7 +26,7 @@ from raysal.errors import BadItem, SourceError
 from raysal.exporting.base import Media, media_of
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
-from raysal.pool.contents import ALGORITHM, as_hex, item_digest
+from raysal.pool.contents import OF_ITEMS, as_hex, item_digest
 from raysal.pool.lanes import text_hashes
 from raysal.pool.layout import MANIFEST, SOURCE, chunk_file, read_stamp
 from raysal.pool.taken_files import KnownFiles
@@ -164,7 +164,8 @@ class MediaReader:
         rows = dict(sorted(chain.from_iterable(pairs)))
         contents = record.get("contents", {})
         found: dict[str, str] = {}
-        if contents.get("algorithm") != ALGORITHM or self._digest(rows) != contents["items"]:
+        method = contents.get("algorithm")
+        if method not in OF_ITEMS or self._digest(rows, method) != contents["items"]:
             keys = list(rows.values())
             if self._files is not None:
                 doubts = self._doubts(np.array(list(rows), np.int64), keys)
@@ -176,10 +177,10 @@ class MediaReader:
         self._judged = chunk.index, found
         return found
 
-    def _digest(self, rows: Mapping[int, str]) -> str:
+    def _digest(self, rows: Mapping[int, str], method: str) -> str:
         """The digest of a chunk's contents as they are now; `rows` is {id: key} of its items, in order of id."""
         items = self._items(list(rows.values()))
-        return as_hex(sum(item_digest(id, item) for id, (item, _) in zip(rows, items, strict=True)))
+        return as_hex(sum(item_digest(id, item, method) for id, (item, _) in zip(rows, items, strict=True)))
 
     def _is_newer(self, key: str) -> bool:
         """Whether the file of an item is gone, or newer than what the pool remembers."""

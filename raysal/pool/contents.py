@@ -3,9 +3,10 @@
 The digest of many items is the sum of theirs, modulo 2^256. So a chunk's digest is a sum over its items, and the pool's
 is the sum of its chunks', whatever the chunk size. An item's digest covers its id, so that a change of order counts.
 
-There are two methods, and a commit record names its own. `ALGORITHM`: an item's digest is a sha256. `BY_ROWS`, of ready
-vectors: it is computed for many items at once (`raysal.pool.lanes`). A pool that was begun by one method is finished by
-it. Another method needs another name.
+There are three methods, and a commit record names its own. `ALGORITHM`: an item's digest is a sha256. `WITH_NAMES`: it
+covers the names of a picture's channels, too, as an encoder needs that chooses by them. `BY_ROWS`, of ready vectors: it
+is computed for many items at once (`raysal.pool.lanes`). A pool that was begun by one method is finished by it. Another
+method needs another name.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ from raysal.types import Columns, Cut, Item, Pixels
 
 ALGORITHM = "sum-sha256-1"
 """The method for items, by its name in a commit record."""
+WITH_NAMES = "sum-sha256-2"
+"""The method for items of which an encoder chooses channels by name. Pools of older versions have none."""
 BY_ROWS = "sum-lanes-1"
 """The method for ready vectors."""
-METHODS = (ALGORITHM, BY_ROWS)
+OF_ITEMS = (ALGORITHM, WITH_NAMES)
+"""The methods by which items are known one by one."""
+METHODS = (*OF_ITEMS, BY_ROWS)
 _ROWS = 2048
 """Rows whose digests are computed at once: their states fit the cache."""
 _MODULUS = 1 << 256
@@ -38,7 +43,7 @@ _AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None)})
 """Types whose `repr` says all, and says it the same on every machine."""
 
 
-def item_digest(id: int, item: Item) -> int:
+def item_digest(id: int, item: Item, method: str = ALGORITHM) -> int:
     """The digest of one item as its source gave it: its id, key, payload and carried values.
 
     It costs about two microseconds, and the payload at the speed of sha256 (1 to 2 GB/s per core).
@@ -46,11 +51,12 @@ def item_digest(id: int, item: Item) -> int:
     Args:
         id: the item's id.
         item: with its payload. One that could not be read counts as unread, whatever the reason.
+        method: one of `OF_ITEMS`.
 
     Returns:
         A number of 256 bits.
     """
-    kind, content = _payload(item.payload)
+    kind, content = _payload(item.payload, named=method == WITH_NAMES)
     carried = [
         (name, value if type(value) in _AS_THEY_ARE else _plain(value)) for name, value in sorted(item.carried.items())
     ]
@@ -190,8 +196,8 @@ def _number(content: bytes) -> int:
 _UNREAD = BadItem("", "unread")
 
 
-def _payload(payload: Any) -> tuple[str, bytes]:
-    """The kind of a payload, and its bytes."""
+def _payload(payload: Any, *, named: bool = False) -> tuple[str, bytes]:
+    """The kind of a payload, and its bytes. `named`: with the names of channels."""
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
         return _kind_of_array(payload.dtype, payload.shape), payload.tobytes()
     if isinstance(payload, bytes):
@@ -202,12 +208,13 @@ def _payload(payload: Any) -> tuple[str, bytes]:
         return "unread", b""
     if isinstance(payload, Pixels):
         kind, content = _payload(payload.values)
-        # Pools of arrays of 8 bits without names know them as bare arrays.
+        if named:
+            return f"{kind} of {payload.stated} named {payload.channels}", content
+        # Older pools know no names, and arrays of 8 bits as bare ones.
         bare = payload.values.dtype == np.uint8 and payload.values.shape[2:] in ((), (1,), (3,))
-        kind = kind if bare else f"{kind} of {payload.stated}"
-        return f"{kind} named {payload.channels}" if len(payload.channels) > 1 else kind, content
+        return kind if bare else f"{kind} of {payload.stated}", content
     if isinstance(payload, Cut):
-        kind, content = _payload(payload.whole.payload)
+        kind, content = _payload(payload.whole.payload, named=named)
         return f"{payload.box} of {kind}", content
     try:
         values = np.asarray(payload)

@@ -110,8 +110,8 @@ def extend(
     Args:
         pool: the directory.
         chunks: all committed chunks, in order of their ids. Items that were removed from them are in the index, too.
-        least: items outside the index from which a file is made.
-        most: items of a file, at most `MAX_ROWS`.
+        least: stored items outside the index from which a file is made.
+        most: rows of a file, at most `MAX_ROWS`.
         folder: where the files are, in the pool. With `OWNERS_FOLDER` the chunks are those of owners.
 
     Returns:
@@ -121,14 +121,15 @@ def extend(
     by_number = {chunk.index: replace(chunk, removed=None) for chunk in chunks}
     marks = {number: mark_of_chunk(chunk) for number, chunk in by_number.items()}
     shards = _shards_in(place := pool / folder)
-    # To count the owners of a chunk takes a reading.
+    # A reader without a file reads all stored items, also for few owners. And to count owners takes that reading.
+    if not plan(
+        [Held(number, chunk.stored, marks[number]) for number, chunk in by_number.items()], shards, least, most
+    )[0]:
+        return 0
     known = {number: rows for shard in shards for number, rows in shard.counts() if number in _current(shard, marks)}
     counts = {number: chunk.rows for number, chunk in by_number.items() if number not in known} | known
     held = [Held(number, counts[number], marks[number]) for number in by_number]
-    runs, kept = plan(held, shards, least, most)
-    if not runs:
-        return 0
-
+    runs, kept = plan(held, shards, 0, most)
     ahead = fetched_ahead([by_number[chunk.number] for run in runs for chunk in run], "items")
 
     def read(number: int) -> Rows:

@@ -49,8 +49,7 @@ class BucketListing:
         rules, levels = self._rules, [_Open("", self._rules.first)]
         begin = _LITERAL.match(rules.pattern[0]) if rules.pattern and rules.pattern[0] != "**" else None
         prefix = begin[0] if begin else ""
-        rows = kept_rows((self._bucket.url, prefix), lambda: map(list, self._bucket.list(prefix)))
-        objects = (Object(*row) for row in rows)
+        objects = kept_objects(self._bucket, prefix)
         while True:
             with as_source_errors():
                 found = next(objects, None)
@@ -97,3 +96,17 @@ class BucketListing:
             folder = levels.pop()
             stems = Stems(self._rules.takes, folder.taken)
             self.lost += sum(not stems.has_copy(name, suffix_of(name)) for name in folder.doubted)
+
+
+def kept_objects(bucket: Bucket, prefix: str = "") -> Iterator[Object]:
+    """The objects of a folder, listed once in a job; see `raysal.sources.listed_once`.
+
+    Args:
+        bucket: the folder.
+        prefix: how the names begin.
+
+    Returns:
+        The objects, in order of their names.
+    """
+    rows = kept_rows((bucket.url, prefix), lambda: map(list, bucket.list(prefix)))
+    return (Object(*row) for row in rows)

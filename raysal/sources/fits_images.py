@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.errors import MissingExtra
-from raysal.messages import brief
+from raysal.messages import brief, some_names
 from raysal.types import Pixels
 
 MAX_PIXELS = 89_478_485
 """Pixels that are read at a time, as many as an encoder takes."""
+MAX_NUMBERS = 4 * MAX_PIXELS
+"""Numbers that are read at a time of a picture of many channels: a small file may hold any number of equal ones."""
 Hdu = str | int
 """A part of a file: its name, name and version (`SCI,2`), or its number from 0."""
 
@@ -99,22 +101,29 @@ class FitsImage:
         """Black and white by DATAMIN and DATAMAX, where both are there; of several parts the widest range."""
         return widest([_ends(header) for header in self._headers])
 
-    def choose(self, channels: Sequence[str]) -> None:
+    def choose(self, channels: Sequence[str]) -> tuple[int, ...]:
         """Make the flat images of these names the channels; the planes of a cube are the channels as they are.
 
         Args:
-            channels: names of parts, or numbers of those without a name.
+            channels: names of parts, or numbers of those without a name; or numbers of planes.
+
+        Returns:
+            The places of the channels among those of the image, as `cut` takes them.
 
         Raises:
             ValueError: there are no such parts, or they have different sizes. The message names those that there are.
         """
+        wanted = tuple(dict.fromkeys(channels))
         if len(self.shape) == 3:
-            return
+            if lost := [name for name in wanted if name not in self.channels]:
+                raise ValueError(f"no channel {lost[0]!r}; its channels: {some_names(self.channels, 20)}")
+            return tuple(map(self.channels.index, wanted))
         names = _names(self._file)
         images = {names[id(part)]: part for part in self._file if _has_image(part, *self._kinds) and _is_flat(part)}
         if lost := [name for name in channels if name not in images]:
             raise ValueError(f"no channel {lost[0]!r}; its channels: {', '.join(images)}")
-        self._take([images[name] for name in dict.fromkeys(channels)])
+        self._take([images[name] for name in wanted])
+        return tuple(range(len(wanted)))
 
     def cut(self, top: int, left: int, height: int, width: int, channels: tuple[int, ...] = ()) -> NDArray[Any]:
         """The pixels of a rectangle, lowest row first, as FITS has them.
@@ -137,14 +146,18 @@ class FitsImage:
             raise ValueError(f"it has no channel {lost[0]}, but 0 to {planes - 1}; correct `channels`")
         if height * width > MAX_PIXELS:
             raise ValueError(f"too large: {width} x {height} pixels, at most {MAX_PIXELS}")
-        place = (..., slice(top, top + height), slice(left, left + width))
-        if len(self._parts) == 1:
-            values = _cut(self._parts[0], self.header, place, (height, width))
-            values = values[list(channels)] if channels else values
+        at = list(channels) or range(planes)
+        if height * width * len(at) > MAX_NUMBERS:
+            problem = f"{width} x {height} pixels of {len(at)} channels, at most {MAX_NUMBERS} numbers"
+            raise ValueError(f"too large: {problem}; choose some of the channels")
+        place = slice(top, top + height), slice(left, left + width)
+        if len(self._parts) > 1:
+            values = stacked([_cut(self._parts[one], self._headers[one], (..., *place), (height, width)) for one in at])
+        elif channels and planes > 1:  # no others are read
+            cuts = [_cut(self._parts[0], self.header, (..., one, *place), (height, width)) for one in at]
+            values = np.concatenate(cuts)
         else:
-            at = list(channels) or range(planes)
-            cuts = [_cut(self._parts[one], self._headers[one], place, (height, width)) for one in at]
-            values = stacked(cuts)
+            values = _cut(self._parts[0], self.header, (..., *place), (height, width))
         return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
 
     def pixels(
@@ -227,10 +240,9 @@ def fits_pixels(file: BinaryIO, channels: tuple[str, ...]) -> Pixels:
         MissingExtra: astropy is not installed.
     """
     with FitsImage(file) as image:
-        if channels:
-            image.choose(channels)
+        at = image.choose(channels) if channels else ()
         height, width = image.shape[-2:]
-        return image.pixels(image.cut(0, 0, height, width), None)
+        return image.pixels(image.cut(0, 0, height, width, at), None, at)
 
 
 def _cut(part: Any, header: Any, place: tuple[Any, ...], size: tuple[int, int]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from raysal.buckets import Bucket, Object, cached
 from raysal.errors import SourceError
+from raysal.sources.bucket_listing import kept_objects
 from raysal.sources.listing import digest
 from raysal.sources.places import PathOrUrl, as_source_errors
 from raysal.types import SourceFile
@@ -92,7 +93,7 @@ class InBucket:
         self.bucket = bucket
         self.path: PathOrUrl = bucket.url
         with as_source_errors():
-            self._objects = {found.name: found for found in bucket.list()}
+            self._objects = {found.name: found for found in kept_objects(bucket)}
         self._names = list(self._objects)
 
     def look(self, name: str) -> SourceFile:

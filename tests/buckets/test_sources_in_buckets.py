@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import zarr
+from growing_pools import contents, make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_store import SECRET, ObjectStore, empty_cache
@@ -23,6 +24,7 @@ from source_examples import EXAMPLES
 
 from raysal.buckets import retries
 from raysal.errors import BadItem, ConfigError, MissingExtra, SourceError
+from raysal.pool import open_pool
 from raysal.sources import check_apart, detect_source
 from raysal.sources.array import Array
 from raysal.sources.base import OfFiles, PassesOver, Source, Stamped
@@ -317,6 +319,25 @@ def test_a_store_of_zarr_is_read_as_on_a_disk(
         for one, other in zip(found, expected, strict=True):
             if not isinstance(other.payload, BadItem):
                 np.testing.assert_array_equal(one.payload, other.payload)
+
+
+def test_a_pool_of_a_store_of_zarr_takes_in_what_changed(tmp_path: Path, bucket_store: ObjectStore) -> None:
+    """A chunk that is written again has the same size; a row more is another shape."""
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    more: dict[str, Any] = {"chunks": (2, 4), "dtype": "float32", "compressors": None}
+    array = group.create_array("vectors", shape=(6, 4), **more)
+    array[:] = np.arange(24, dtype=np.float32).reshape(6, 4) + 1
+    for added, replaced in ((0, 0), (0, 0), (0, 1), (2, 0)):
+        if replaced:
+            array[3] = [9, 8, 7, 6]
+        if added:
+            array.resize((8, 4))
+            array[6:] = 5
+        bucket_store.put_folder(tmp_path / "a.zarr", "a.zarr/")
+        report = make(Array(path=f"{bucket_store.url}/a.zarr"), tmp_path / "pool")
+        assert (report.added, report.replaced) == (added, replaced)
+    make(Array(path=tmp_path / "a.zarr"), tmp_path / "fresh")
+    assert contents(open_pool(tmp_path / "pool")) == contents(open_pool(tmp_path / "fresh"))
 
 
 def test_options_that_are_local_files_take_no_url(bucket_store: ObjectStore) -> None:

@@ -31,7 +31,7 @@ from tiny_finetuned import write_tiny_model
 
 import raysal
 from raysal.config import Choice
-from raysal.embedding import ENCODERS
+from raysal.embedding import ENCODERS, decode
 from raysal.embedding.custom import Torch
 from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
@@ -44,10 +44,10 @@ from raysal.embedding.stretch import STRETCHES, Asinh, Linear, stretch_of
 from raysal.embedding.torch_model import weights_sha256
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, SourceError
 from raysal.pool import Pool
-from raysal.pool.contents import item_digest
+from raysal.pool.contents import ALGORITHM, WITH_NAMES, as_hex, item_digest
 from raysal.report.thumbnails import read_gallery
 from raysal.rounds.run_labels import RunLabels
-from raysal.sources import detect_source
+from raysal.sources import detect_source, fits_images
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.cutouts import Cutouts
@@ -630,20 +630,66 @@ def test_renamed_channels_are_a_change(kind: Any, tmp_path: Path) -> None:
     }
 
 
-def test_pixels_of_older_pools_have_the_digests_they_had() -> None:
-    """A name for one channel, and pixels of 8 bits that were bare arrays, change no digest; names of several do."""
+def test_a_picture_of_many_channels_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before it is decoded: a small file may hold any number of equal numbers. Of a cube, what is not
+    wanted is not read."""
+    planes = np.zeros((9, SIDE, SIDE), np.int16)
+    shown = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(planes, 0, -1), compression="zlib", **shown)
+    cube(tmp_path / "x.fits", planes)
+    tif, fit = (tmp_path / "x.tif").read_bytes(), (tmp_path / "x.fits").read_bytes()
+    few, encoder = ("8", "0", "7"), looking(("8", "0", "7"))
+    for data in (tif, fit):
+        assert not encoder.prepare("k", data).any()
+    monkeypatch.setattr(decode, "MAX_PIXELS", 2 * SIDE * SIDE)
+    monkeypatch.setattr(fits_images, "MAX_NUMBERS", 8 * SIDE * SIDE)
+    with pytest.raises(BadItem, match=f"too large: {SIDE} x {SIDE} pixels of 9 channels"):
+        encoder.prepare("k", tif)
+    assert not encoder.prepare("k", fit).any()
+    with pytest.raises(BadItem, match=f"too large: {SIDE} x {SIDE} pixels of 9 channels"):
+        looking(()).prepare("k", fit)
+    given = Fits(path=tmp_path, channels=tuple(map(int, few)))
+    (item,) = (one for unit in given.units(9) for one in given.read(unit))
+    assert item.payload.shape == (SIDE, SIDE, 3)
 
-    def digest(payload: Any) -> int:
-        return item_digest(3, Item(key="k", payload=payload))
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint8])
+def test_pools_of_no_named_channels_know_their_items_without_names(kind: Any, tmp_path: Path) -> None:
+    """As older pools do, so that these are what they were where files are touched, or name their channels now."""
+    given = np.rint(sky(6) / 30).astype(kind)[:, :3]
+    path, out = stored(tmp_path / "x.h5", given, 0, True, ("n", "channel", "y", "x")), tmp_path / "pool"
+    encoder = looking((), stretch="linear")
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["band_names"] = ["a", "b", "c"]
+    embed(Array(path=path), encoder, out)
+    (record,) = Pool(out).records
+    planes = np.moveaxis(given, 1, -1)
+    values: list[Any] = [Pixels(values=one) if kind == np.uint16 else np.ascontiguousarray(one) for one in planes]
+    total = sum(item_digest(at, Item(key=str(at), payload=one)) for at, one in enumerate(values))
+    assert record["contents"]["algorithm"] == ALGORITHM
+    assert record["contents"]["items"] == as_hex(total)
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["band_names"] = ["c", "b", "a"]
+    again = embed(Array(path=path), encoder, out)
+    assert (again.embedded, again.replaced, Pool(out).generation) == (0, 0, 0)
+
+
+def test_pixels_of_older_pools_have_the_digests_they_had() -> None:
+    """Names, and pixels of 8 bits that were bare arrays, change no digest but that of encoders that go by names."""
+
+    def digest(payload: Any, method: str = ALGORITHM) -> int:
+        return item_digest(3, Item(key="k", payload=payload), method)
 
     for shape in ((5, 6), (5, 6, 1), (5, 6, 3)):
         bare = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
         assert digest(bare) == digest(Pixels(values=bare)) == digest(Pixels(values=bare, stated=(0, 9)))
     wide = np.arange(90, dtype=np.uint16).reshape(5, 6, 3)
     assert digest(Pixels(values=wide[..., 0])) == digest(Pixels(values=wide[..., 0], channels=("SCI",)))
-    given = [Pixels(values=wide), Pixels(values=wide, stated=(0, 9)), Pixels(values=wide, channels=("a", "b", "c"))]
-    given += [Pixels(values=wide, channels=("c", "b", "a")), Pixels(values=wide.astype(np.int16))]
+    given = [Pixels(values=wide), Pixels(values=wide, stated=(0, 9)), Pixels(values=wide.astype(np.int16))]
+    named = [dataclasses.replace(one, channels=names) for one in given for names in (("a", "b", "c"), ("c", "b", "a"))]
+    assert [digest(one) for one in named] == [digest(one) for one in given for _ in range(2)]
     assert len({digest(one) for one in given}) == len(given)
+    assert len({digest(one, WITH_NAMES) for one in [*given, *named]}) == len(given) + len(named)
 
 
 def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:

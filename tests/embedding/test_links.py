@@ -50,6 +50,18 @@ def test_every_change_is_listed_with_its_key(pool: Path) -> None:
     assert changes_of(open_pool(pool)) == kept, "a pool that is compacted keeps no key of what was taken out"
 
 
+def test_the_key_of_an_item_that_changed_often_is_known_of_each_change(tmp_path: Path) -> None:
+    """Also where the pool was compacted, and has only the last of them."""
+    rows = list(ROWS)
+    for step in range(4):
+        make(KINDS["folder"](tmp_path / "items", rows), tmp_path / "pool")
+        rows = changed(rows, 1, number=50 + 10 * step)
+    before = changes_of(open_pool(tmp_path / "pool"))
+    assert [change.key for change in before] == ["k1.png"] * 3
+    compact(tmp_path / "pool")
+    assert changes_of(open_pool(tmp_path / "pool")) == before
+
+
 @pytest.mark.parametrize(
     "kind", deep_unless({"csv"}, [kind for kind in KINDS if kind not in ("vectors", "images", "texts")])
 )

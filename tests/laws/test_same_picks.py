@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import EACH_MECHANISM, EVERY_PART, GREEDY, ON_RAY, ON_THE_WHOLE, PAIRS, UNDER_EVERY_NARROWER, Case, make_case
+from cases import EVERY_PART, GREEDY, ON_RAY, ON_THE_WHOLE, PAIRS, UNDER_EVERY_NARROWER, Case, make_case
 from pools import make_pool, mixture
 from programs import TARGET, labelled_of, local, run_program, same, small, strategy
 from tiers import deep_unless
@@ -34,7 +34,7 @@ def test_picks_depend_neither_on_partitions_nor_on_chunks(selector, narrower, ma
         assert outcome.same_as(expected(selector, narrower)), f"{partitions} partitions of chunks of {rows}"
 
 
-@pytest.mark.parametrize("selector", deep_unless(EACH_MECHANISM, sorted(SELECTORS)))
+@pytest.mark.parametrize("selector", sorted(SELECTORS))
 @pytest.mark.parametrize("narrower", deep_unless(["none"], ["none", "anchoral"]))
 def test_picks_are_the_same_with_rows_of_their_own_and_partitions_without_any(selector, narrower, tiny):
     case, pools = tiny

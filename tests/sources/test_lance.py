@@ -151,11 +151,13 @@ def test_a_version_is_read_as_it_was(tmp_path: Path) -> None:
     assert len(open_pool(tmp_path / "pool")) == 10
 
 
-def test_workers_read_the_version_that_was_listed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("grows", [False, True])
+def test_workers_read_the_version_that_was_listed(grows: bool, tmp_path: Path) -> None:
     """A row that is deleted while a job runs shifts no other."""
     table = written(tmp_path / "t.lance")
     source = LanceTable(path=tmp_path / "t.lance")
-    units = list(source.units(3))
+    names = [file.name for file in source.files()] if grows else []
+    units = list(source.units_in(names, 3) if grows else source.units(3))
     table.delete("key in ('k0', 'k4')")
     sent = pickle.loads(pickle.dumps(source))
     assert [item.key for unit in units for item in sent.read(unit)] == [f"k{row}" for row in range(10)]
@@ -180,6 +182,20 @@ def test_rows_that_were_deleted_are_taken_out_as_missing(tmp_path: Path) -> None
     assert make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool").embedded == 0
     remove_missing(tmp_path / "pool", most=0.5)
     assert set(held(open_pool(tmp_path / "pool"))) == {f"k{row}" for row in range(10)} - {"k2", "k9"}
+
+
+def test_what_a_restored_version_undoes_is_a_change(tmp_path: Path) -> None:
+    """A fragment has the same data then, and the rows back that were deleted beside it."""
+    table = written(tmp_path / "t.lance")
+    make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool")
+    before = contents(open_pool(tmp_path / "pool"))
+    table.merge_insert("key").when_matched_update_all().execute(rows(20, 21).set_column(0, "key", pa.array(["k3"])))
+    assert make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool").replaced == 1
+    changed = contents(open_pool(tmp_path / "pool"))
+    assert {key for key in before if changed[key] != before[key]} == {"k3"}
+    lance.dataset(tmp_path / "t.lance", version=1).restore()
+    assert make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool").replaced == 1
+    assert contents(open_pool(tmp_path / "pool")) == before
 
 
 def test_of_a_grown_table_only_new_fragments_are_read(tmp_path: Path, bucket_store: ObjectStore) -> None:

@@ -114,7 +114,7 @@ def test_nothing_is_left_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["folder", "npy"])
+@pytest.mark.parametrize("kind", ["folder", "npy", "array"])
 def test_the_first_embed_lists_a_bucket_twice_and_the_next_once(
     kind: str, bucket_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +134,7 @@ def test_the_first_embed_lists_a_bucket_twice_and_the_next_once(
         listed.clear()
         embed(f"{bucket_store.url}/in", out=tmp_path / "pool", encoder=encoder_for(kind))
         assert listed.count(f"{bucket_store.url}/in") == times
+        assert listed.count(f"{bucket_store.url}/in/b.zarr") == (times if kind == "array" else 0)
 
 
 @pytest.mark.parametrize("kind", ["folder", "npy"])
@@ -161,4 +162,4 @@ def make_source(kind: str, folder: Path) -> None:
 
 
 def encoder_for(kind: str) -> object:
-    return {"name": "torch:tiny_encoder:build", "size": 8} if kind == "folder" else None
+    return {"name": "torch:tiny_encoder:build", "size": 8} if kind != "npy" else None

@@ -25,6 +25,7 @@ from raysal.pool import Pool, open_pool
 from raysal.pool.owners import OwnersOf
 from raysal.pool.removing import remove_items
 from raysal.prediction.sheets import Seer
+from raysal.rounds.program import start_program
 from raysal.sources.boxes import Boxes
 from raysal.sources.folder import Folder
 from raysal.sources.text import Text, text_of_parts
@@ -33,6 +34,7 @@ from raysal.web.composed import CELL, EDGE, GAP, Composed, evenly
 from raysal.web.label_studio import Backend
 from raysal.web.media import Media
 from raysal.web.payloads import Payloads
+from raysal.web.searches import Searches
 
 BY = {"parts": {"by": "owner"}, "start": {"name": "random"}, "select": {"name": "margin"}, "rounds": {"k": 6}}
 COLOURS = ((200, 30, 30), (30, 160, 30), (30, 30, 200))
@@ -221,6 +223,27 @@ def test_the_page_hands_out_owners_and_orders_them_by_their_means(run):
         with raysal.Session.open(run, read_only=True) as other:
             assert {item.key for item in other.ledger.labels()} == set(keys)
         assert session.status().items == 60
+
+
+@pytest.mark.parametrize("labels_of", ["owner", "part"])
+def test_the_map_has_the_vectors_of_what_labels_are_of(labels_of: str, tmp_path: Path) -> None:
+    """Whatever the rows of the fleet are: parts at first, and owners once a batch is chosen."""
+    x = np.random.default_rng(0).normal(size=(30, 5))
+    pool = make_part_pool(tmp_path / "pool", x, owners_by_size([3] * 10), chunk_rows=10)
+    fields = {**BY, "parts": {"by": "owner", "labels_of": labels_of}}
+    with raysal.Session(tmp_path / "run", pool.path, **fields) as session:
+        fleet = session.start_fleet()
+        searches = Searches(session, fleet, lambda: None)
+        wanted = np.concatenate([chunk.ids() for chunk in session.pool.chunks])
+        vectors = np.concatenate([chunk.vectors() for chunk in session.pool.chunks])
+        assert len(wanted) == (10 if labels_of == "owner" else 30)
+        for _ in range(2):
+            found = searches.vectors(wanted)
+            searches.line.do_next()
+            ids, given = found.result(0)
+            assert ids.tolist() == wanted.tolist()
+            assert np.array_equal(given, vectors.astype(np.float32))
+            start_program(fleet, wanted[:0], None, session.rows.by_means)
 
 
 def test_label_studio_is_told_what_the_head_says_of_owners(tmp_path):
