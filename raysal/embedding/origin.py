@@ -98,7 +98,10 @@ def check_listing(pool: Path, manifest: Manifest, source: Source) -> None:
     begun = Manifest.read(pool)
     grown = newest_generation(pool) > 0  # and it is not of this source, or it would take in what is new
     if grown or begun.source["fingerprint"] != manifest.source["fingerprint"]:
-        raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), ELSEWHERE)
+        fix = ELSEWHERE
+        if source_fields(source)[0] == begun.source["name"] and (left := _left_out(pool, source)):
+            fix = f"name {', '.join(left)}, too, or if it was moved, make a link there to where it is; or {ELSEWHERE}"
+        raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), fix)
 
 
 def check_contents(
@@ -261,8 +264,8 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
         for field, value in json.loads(json.dumps(fields)).items()
         if field in recorded and recorded[field] != value and field not in places
     ]
-    if "also" in recorded and (left := recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields)))):
-        changes.append(f"{', '.join(sorted(left))} is not named")
+    if "also" in recorded and (left := _left_out(pool, source)):
+        changes.append(f"{', '.join(left)} {'is' if len(left) == 1 else 'are'} not named")
     known, stamp = read_stamp(pool), stamp_of(source)
     if known is not None and stamp is not None and (files := _files_changed(known, stamp)) is not None:
         changes.append(files)
@@ -277,6 +280,12 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     if not changes and all(record.get("contents", {}).get("algorithm") in METHODS for record in records.values()):
         changes = [changed] if (changed := _changed_chunk(begun, records, source, no_progress)) else []
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
+
+
+def _left_out(pool: Path, source: Source) -> list[str]:
+    """The places of a pool's source that another source of its kind does not name, in order."""
+    recorded, fields = newest_source(pool).get("config", {}), source_fields(source)[1]
+    return sorted(recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields))) - {""})
 
 
 def _changed_chunk(
