@@ -191,7 +191,8 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
         return None
     touched = {file.name: file for file in find_changes(pool, source, KnownFiles(out, 0)).files}
     try:
-        checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
+        records = dict(enumerate(pool.records))
+        checked = check_contents(out, pool.manifest, records, source, stamp, checking, lost_as_well=True)
     except SourceChanged:
         return None
     if files_of(out).has(files_name(0)):

@@ -114,6 +114,7 @@ def check_contents(
     fix: str = ELSEWHERE,
     *,
     trusted: bool = True,
+    lost_as_well: bool = False,
 ) -> int:
     """Make sure that a source has the contents that a pool's committed chunks were made of.
 
@@ -129,6 +130,8 @@ def check_contents(
         report: called with (items read, items to read).
         fix: what an error says to do.
         trusted: whether files of the same sizes and times have the same contents.
+        lost_as_well: whether a chunk of which nothing could be read counts as changed once something can. Without it,
+            such a chunk may have any contents, as nothing of it is in the pool.
 
     Returns:
         How many chunks were read again.
@@ -151,7 +154,7 @@ def check_contents(
         return 0
     if len(methods) > 1 or not methods <= {*METHODS}:
         raise PoolError(pool, f"its contents are known by another method than {' or '.join(METHODS)}", "update raysal")
-    changed = _changed_chunk(begun, records, source, report)
+    changed = _changed_chunk(begun, records, source, report, lost_as_well)
     if changed is not None:
         raise SourceChanged(pool, _first_key(pool, begun, records, source) or [changed], fix)
     return len(records)
@@ -289,7 +292,11 @@ def _left_out(pool: Path, source: Source) -> list[str]:
 
 
 def _changed_chunk(
-    begun: Manifest, records: Mapping[int, Mapping[str, Any]], source: Source, report: Progress
+    begun: Manifest,
+    records: Mapping[int, Mapping[str, Any]],
+    source: Source,
+    report: Progress,
+    lost_as_well: bool = False,
 ) -> str | None:
     """The first committed chunk whose contents are not those of its record, in words; None if there is none."""
     total = sum(record["rows"] + record["quarantined"] for record in records.values())
@@ -300,8 +307,9 @@ def _changed_chunk(
             continue
         expected = records[unit.index]["contents"]["items"]
         found = unit_contents(source, unit, method, begun.dim)
-        # Of a chunk that was given up nothing is known, and nothing is in the pool.
-        if expected not in (as_hex(found), as_hex(unread_digest(unit.first_id, unit.keys, method))):
+        # Of a chunk that was given up, or of which nothing could be read, nothing is known, and nothing is in the pool.
+        lost = not lost_as_well and expected == as_hex(unread_digest(unit.first_id, unit.keys, method))
+        if expected != as_hex(found) and not lost:
             return f"the contents of chunk {unit.index} ({_named(unit)}) are not those that were embedded"
         done += len(unit.keys)
         report(done, total)
