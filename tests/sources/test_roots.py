@@ -165,6 +165,27 @@ def test_folders_that_were_moved_are_the_same_source(kind: str, tmp_path: Path) 
     assert make(replace(grown, also=(*source.also, tmp_path / "moved c")), tmp_path / "pool").embedded == 0
 
 
+def test_a_growth_that_was_stopped_is_finished_with_all_its_folders(tmp_path: Path) -> None:
+    """With one left out, its pictures would be sought elsewhere, and quarantined for good."""
+    parts = (*HALVES, MORE)
+    make(several("folder", tmp_path, *parts[:1]), tmp_path / "pool")
+    for count in (2, 3):
+        source = several("folder", tmp_path, *parts[:count])
+        left = source.also[-1]
+
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make(source, tmp_path / "pool", report=stop)
+        with pytest.raises(
+            SourceChanged, match=re.escape(f"the job that was begun reads {left}, too; name {left}, too")
+        ):
+            make(replace(source, also=source.also[:-1]), tmp_path / "pool")
+        report = make(source, tmp_path / "pool")
+        assert (report.added, report.quarantined) == (len(parts[count - 1]), 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_files_of_one_path_are_an_error_that_names_both(kind: str, tmp_path: Path) -> None:
     source = several(kind, tmp_path, ROWS[:2], ROWS[:2])
