@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysal.messages import brief, some_names
 from raysal.pool.quarantine import lost_among
-
-if TYPE_CHECKING:
-    from raysal.pool.pool import Pool
+from raysal.types import OWNER_KEY
 
 NAMED = 5
 """Keys that an error names."""
@@ -26,11 +24,11 @@ PLACE, ENDING = r"^.*[/\\]", r"\.[^.]*$"
 """The folders and the suffix of a file name."""
 
 
-def words_of_absent(pool: Pool, absent: Sequence[str], places: Mapping[str, str] | None = None) -> tuple[str, str]:
+def words_of_absent(pool: Any, absent: Sequence[str], places: Mapping[str, str] | None = None) -> tuple[str, str]:
     """The problem and the fix of keys that a pool does not have. One pass over its keys and what it lost.
 
     Args:
-        pool: of items, or of owners.
+        pool: a `Pool`, of items or of owners; that module imports this one.
         absent: keys that are not those of its items, at least one.
         places: {key: where it was read}, for people.
 
@@ -62,26 +60,27 @@ def words_of_absent(pool: Pool, absent: Sequence[str], places: Mapping[str, str]
     return problem, _fix(pool, bool(lost), len(lost) < len(first))
 
 
-def _of_the_other_kind(pool: Pool, keys: Sequence[str]) -> dict[str, str]:
+def _of_the_other_kind(pool: Any, keys: Sequence[str]) -> dict[str, str]:
     """Which of some keys are of parts where the pool's items are owners, or of owners where they are parts.
 
     Args:
-        pool: of items, or of owners.
+        pool: a `Pool`, of items or of owners; that module imports this one.
         keys: that are none of its items.
 
     Returns:
         {key: what it is of, for people}.
     """
-    from raysal.pool.owners import OwnersOf, has_parts, parts_of
-
     if pool.stored is not pool:
         return dict.fromkeys(pool.stored.ids_there(keys), "the key of a part, not of an owner")
-    if not has_parts(pool):
+    wanted = [key for key in keys if _is_plain(key)]
+    if not wanted or not any("parts" in record for record in pool.records):
         return {}
-    owners = OwnersOf(pool)
-    found = owners.ids_there(keys)
-    parts = parts_of(owners, list(found.values()))
-    return {key: f"the key of an owner; its parts: {some_names(parts[id].values())}" for key, id in found.items()}
+    parts: dict[str, list[str]] = {}
+    for table in pool.items(["key", OWNER_KEY]):
+        rows = table.filter(pc.is_in(table[OWNER_KEY].cast(pa.string()), value_set=pa.array(wanted, pa.string())))
+        for key, owner in zip(rows["key"].to_pylist(), rows[OWNER_KEY].to_pylist(), strict=True):
+            parts.setdefault(owner, []).append(key)
+    return {owner: f"the key of an owner; its parts: {some_names(own)}" for owner, own in parts.items()}
 
 
 def pasted(key: str) -> str:
@@ -89,7 +88,7 @@ def pasted(key: str) -> str:
     return "'" + key.replace("'", "'\"'\"'") + "'" if key.isprintable() else repr(key)
 
 
-def _fix(pool: Pool, lost: bool, unknown: bool) -> str:
+def _fix(pool: Any, lost: bool, unknown: bool) -> str:
     """Where keys that can be used are listed, and what to do about those that were lost."""
     fixes = []
     if lost:
