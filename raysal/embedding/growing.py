@@ -135,11 +135,16 @@ def grow(
         DuplicateKeys: a new file repeats a key, or has one of a file that did not change.
         PoolError: there are new or changed parts of an owner that is there.
         SourceError: the source cannot be listed.
-        SourceChanged: its files changed while they were listed.
+        SourceChanged: its files changed while they were listed; or a place is not named, of which a job that was begun
+            takes in files.
     """
     begun, known_stamp = read_begun(out), read_stamp(out)
     if begun is None:
         files_of(out).delete([BEGUN])
+    elif left := sorted(recorded_places(begun.source.get("config", {})) - recorded_places(source_fields(source)[1])):
+        # Its files would be sought in the other places, and be lost.
+        places = ", ".join(left)
+        raise SourceChanged(out, [f"the job that was begun reads {places}, too"], f"name {places}, too, to finish it")
     by_times = begun is None and check == "fast"
     if by_times and stamp is not None and known_stamp is not None and stamp.digest == known_stamp.digest:
         return Growth(pool=Pool(out))
@@ -191,7 +196,8 @@ def _is_as_it_was(out: Path, source: FileSource, stamp: Stamp | None, checking: 
         return None
     touched = {file.name: file for file in find_changes(pool, source, KnownFiles(out, 0)).files}
     try:
-        checked = check_contents(out, pool.manifest, dict(enumerate(pool.records)), source, stamp, checking)
+        records = dict(enumerate(pool.records))
+        checked = check_contents(out, pool.manifest, records, source, stamp, checking, lost_as_well=True)
     except SourceChanged:
         return None
     if files_of(out).has(files_name(0)):

@@ -98,7 +98,10 @@ def check_listing(pool: Path, manifest: Manifest, source: Source) -> None:
     begun = Manifest.read(pool)
     grown = newest_generation(pool) > 0  # and it is not of this source, or it would take in what is new
     if grown or begun.source["fingerprint"] != manifest.source["fingerprint"]:
-        raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), ELSEWHERE)
+        fix = ELSEWHERE
+        if source_fields(source)[0] == begun.source["name"] and (left := _left_out(pool, source)):
+            fix = f"name {', '.join(left)}, too, or if it was moved, make a link there to where it is; or {ELSEWHERE}"
+        raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), fix)
 
 
 def check_contents(
@@ -111,6 +114,7 @@ def check_contents(
     fix: str = ELSEWHERE,
     *,
     trusted: bool = True,
+    lost_as_well: bool = False,
 ) -> int:
     """Make sure that a source has the contents that a pool's committed chunks were made of.
 
@@ -126,6 +130,8 @@ def check_contents(
         report: called with (items read, items to read).
         fix: what an error says to do.
         trusted: whether files of the same sizes and times have the same contents.
+        lost_as_well: whether a chunk of which nothing could be read counts as changed once something can. Without it,
+            such a chunk may have any contents, as nothing of it is in the pool.
 
     Returns:
         How many chunks were read again.
@@ -148,7 +154,7 @@ def check_contents(
         return 0
     if len(methods) > 1 or not methods <= {*METHODS}:
         raise PoolError(pool, f"its contents are known by another method than {' or '.join(METHODS)}", "update raysal")
-    changed = _changed_chunk(begun, records, source, report)
+    changed = _changed_chunk(begun, records, source, report, lost_as_well)
     if changed is not None:
         raise SourceChanged(pool, _first_key(pool, begun, records, source) or [changed], fix)
     return len(records)
@@ -261,8 +267,8 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
         for field, value in json.loads(json.dumps(fields)).items()
         if field in recorded and recorded[field] != value and field not in places
     ]
-    if "also" in recorded and (left := recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields)))):
-        changes.append(f"{', '.join(sorted(left))} is not named")
+    if "also" in recorded and (left := _left_out(pool, source)):
+        changes.append(f"{', '.join(left)} {'is' if len(left) == 1 else 'are'} not named")
     known, stamp = read_stamp(pool), stamp_of(source)
     if known is not None and stamp is not None and (files := _files_changed(known, stamp)) is not None:
         changes.append(files)
@@ -279,8 +285,18 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
 
 
+def _left_out(pool: Path, source: Source) -> list[str]:
+    """The places of a pool's source that another source of its kind does not name, in order."""
+    recorded, fields = newest_source(pool).get("config", {}), source_fields(source)[1]
+    return sorted(recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields))) - {""})
+
+
 def _changed_chunk(
-    begun: Manifest, records: Mapping[int, Mapping[str, Any]], source: Source, report: Progress
+    begun: Manifest,
+    records: Mapping[int, Mapping[str, Any]],
+    source: Source,
+    report: Progress,
+    lost_as_well: bool = False,
 ) -> str | None:
     """The first committed chunk whose contents are not those of its record, in words; None if there is none."""
     total = sum(record["rows"] + record["quarantined"] for record in records.values())
@@ -291,8 +307,9 @@ def _changed_chunk(
             continue
         expected = records[unit.index]["contents"]["items"]
         found = unit_contents(source, unit, method, begun.dim)
-        # Of a chunk that was given up nothing is known, and nothing is in the pool.
-        if expected not in (as_hex(found), as_hex(unread_digest(unit.first_id, unit.keys, method))):
+        # Of a chunk that was given up, or of which nothing could be read, nothing is known, and nothing is in the pool.
+        lost = not lost_as_well and expected == as_hex(unread_digest(unit.first_id, unit.keys, method))
+        if expected != as_hex(found) and not lost:
             return f"the contents of chunk {unit.index} ({_named(unit)}) are not those that were embedded"
         done += len(unit.keys)
         report(done, total)

@@ -129,7 +129,7 @@ def rendered(key: str, pixels: Pixels, rendering: Rendering, limit: int) -> Imag
         problem = f"{len(names)} channels ({listed(names)}), and an encoder takes 1 or 3"
         raise BadItem(key, problem, "say which in `channels` of the encoder (--channel)")
     if rendering.stretch is not None:
-        grey = stretched(key, values, rendering.stretch)
+        grey = stretched(key, values, rendering.stretch, rendering.channels or names)
     else:
         kind, bits = KINDS[values.dtype.kind], 1 if values.dtype.kind == "b" else 8 * values.dtype.itemsize
         how = "the file or the source, or choose a `stretch` of the encoder"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -190,13 +190,14 @@ def stretch_of(given: str | Mapping[str, Any] | Choice | Stretch | None) -> Stre
     return choice(given, _PLACE).build(_PLACE, STRETCHES)
 
 
-def stretched(key: str, values: NDArray[Any], stretch: Stretch) -> NDArray[np.uint8]:
+def stretched(key: str, values: NDArray[Any], stretch: Stretch, names: Sequence[str] = ()) -> NDArray[np.uint8]:
     """The numbers of a picture in 8 bits.
 
     Args:
         key: the item's name, for the error.
         values: real numbers [h, w] or [h, w, channels], the highest row first.
         stretch: how.
+        names: those of the channels, for the error; () for their numbers.
 
     Returns:
         uint8 of the same shape, each the nearest to 255 x what the stretch makes of it.
@@ -205,6 +206,12 @@ def stretched(key: str, values: NDArray[Any], stretch: Stretch) -> NDArray[np.ui
         BadItem: a channel has no finite number, or numbers that float64 does not hold, or too far apart for it.
     """
     planes = np.moveaxis(values.reshape(*values.shape[:2], -1), -1, 0)
+    for at, plane in enumerate(planes):
+        if not (np.isfinite(plane).any() if plane.dtype.kind == "f" else plane.size):
+            which = f"its channel {names[at] if names else str(at)!r}" if len(planes) > 1 else "it"
+            raise BadItem(
+                key, f"no pixel of {which} is a finite number, so there is nothing to stretch", "check the file"
+            )
     out = np.empty(planes.shape, np.uint8)
     for some in [slice(None)] if stretch.together else [slice(at, at + 1) for at in range(len(planes))]:
         black, white = _limits(key, planes[some], stretch)
@@ -220,10 +227,8 @@ def _limits(key: str, planes: NDArray[Any], stretch: Stretch) -> tuple[float, fl
         flat = flat[np.isfinite(flat)]
     elif flat.dtype.kind == "b":
         flat = flat.view(np.uint8)
-    elif flat.dtype.itemsize > 4 and len(flat) and (flat.max() > _EXACT or flat.min() < -_EXACT):
+    elif flat.dtype.itemsize > 4 and (flat.max() > _EXACT or flat.min() < -_EXACT):
         raise BadItem(key, "whole numbers beyond 2^53, which float64 does not tell apart", "subtract an offset")
-    if not len(flat):
-        raise BadItem(key, "no pixel of it is a finite number, so there is nothing to stretch", "check the file")
     black, white = stretch.limits(flat)
     if not isfinite(white - black):
         raise BadItem(key, f"its numbers from {black:g} to {white:g} are too far apart", "divide them")

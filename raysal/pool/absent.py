@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysal.messages import brief
+from raysal.messages import brief, some_names
 from raysal.pool.quarantine import lost_among
+from raysal.types import OWNER_KEY
 
 NAMED = 5
 """Keys that an error names."""
@@ -23,29 +24,29 @@ PLACE, ENDING = r"^.*[/\\]", r"\.[^.]*$"
 """The folders and the suffix of a file name."""
 
 
-def words_of_absent(
-    pool: Path, absent: Sequence[str], keys: Iterable[pa.Table], places: Mapping[str, str] | None = None
-) -> tuple[str, str]:
+def words_of_absent(pool: Any, absent: Sequence[str], places: Mapping[str, str] | None = None) -> tuple[str, str]:
     """The problem and the fix of keys that a pool does not have. One pass over its keys and what it lost.
 
     Args:
-        pool: the directory.
+        pool: a `Pool`, of items or of owners; that module imports this one.
         absent: keys that are not those of its items, at least one.
-        keys: the keys of its items, as tables with the column `key`.
         places: {key: where it was read}, for people.
 
     Returns:
         The problem, which names the first keys and says why they are absent where that can be told; and the fix.
     """
     first = [str(key) for key in absent[:NAMED]]
-    lost = lost_among(pool, first)
-    near = _spelled_alike([key for key in first if key not in lost], keys)
+    lost = lost_among(pool.path, first)
+    other = _of_the_other_kind(pool, [key for key in first if key not in lost])
+    near = _spelled_alike([key for key in first if key not in lost and key not in other], pool.items(["key"]))
     named = []
     for key in first:
         why = ""
         if key in lost:
             stage, error = lost[key]
             why = f" (quarantined at {stage}: {brief(ValueError(error))})"
+        elif key in other:
+            why = f" ({other[key]})"
         elif key in near:
             why = f" (did you mean {pasted(near[key])}?)"
         named.append(f"{key!r}{why}" if places is None else f"{places[key]}: {key!r}{why}")
@@ -59,21 +60,45 @@ def words_of_absent(
     return problem, _fix(pool, bool(lost), len(lost) < len(first))
 
 
+def _of_the_other_kind(pool: Any, keys: Sequence[str]) -> dict[str, str]:
+    """Which of some keys are of parts where the pool's items are owners, or of owners where they are parts.
+
+    Args:
+        pool: a `Pool`, of items or of owners; that module imports this one.
+        keys: that are none of its items.
+
+    Returns:
+        {key: what it is of, for people}.
+    """
+    if pool.stored is not pool:
+        return dict.fromkeys(pool.stored.ids_there(keys), "the key of a part, not of an owner")
+    wanted = [key for key in keys if _is_plain(key)]
+    if not wanted or not any("parts" in record for record in pool.records):
+        return {}
+    parts: dict[str, list[str]] = {}
+    for table in pool.items(["key", OWNER_KEY]):
+        rows = table.filter(pc.is_in(table[OWNER_KEY].cast(pa.string()), value_set=pa.array(wanted, pa.string())))
+        for key, owner in zip(rows["key"].to_pylist(), rows[OWNER_KEY].to_pylist(), strict=True):
+            parts.setdefault(owner, []).append(key)
+    return {owner: f"the key of an owner; its parts: {some_names(own)}" for owner, own in parts.items()}
+
+
 def pasted(key: str) -> str:
     """A key in quotes as shells take them, for who copies it; with escapes where it would not show."""
     return "'" + key.replace("'", "'\"'\"'") + "'" if key.isprintable() else repr(key)
 
 
-def _fix(pool: Path, lost: bool, unknown: bool) -> str:
+def _fix(pool: Any, lost: bool, unknown: bool) -> str:
     """Where keys that can be used are listed, and what to do about those that were lost."""
     fixes = []
     if lost:
         fixes.append(
             f"mend what could not be embedded and embed it into another pool, or leave it out "
-            f"(`raysal pool quarantine {pool}` lists it)"
+            f"(`raysal pool quarantine {pool.path}` lists it)"
         )
     if unknown:
-        fixes.append(f"keys are listed by `raysal pool export {pool} -o keys.csv`")
+        which = "keys" if pool.stored is pool else "keys of owners (the column owner_key)"
+        fixes.append(f"{which} are listed by `raysal pool export {pool.path} -o keys.csv`")
     return "; ".join(fixes)
 
 

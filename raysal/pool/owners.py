@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arrays import column_of
-from raysal.errors import LabelError, PoolError
+from raysal.errors import PoolError
 from raysal.pool.finding import Finder
 from raysal.pool.key_index import OWNERS_FOLDER
 from raysal.pool.owner_chunk import OwnersChunk, gone_owners, owner_ids, parts_by_owner
@@ -105,28 +104,6 @@ class OwnersOf(Pool):
     def _of_parts(self, fingerprint: str) -> str:
         """The fingerprint of the parts of a generation; the given one where it is of none."""
         return next((own for own in self.stored.ancestors if _of_owners(own) == fingerprint), fingerprint)
-
-    def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """The ids of owners, by key: some pages of their key index for each. Without one it reads two columns once.
-
-        Args:
-            keys: the owners' keys.
-
-        Returns:
-            {key: id}.
-
-        Raises:
-            LabelError: a key is of no owner here.
-            ConfigError: the keys are no column of values.
-        """
-        asked = list(dict.fromkeys(column_of("keys", keys)))
-        found = self.ids_there(asked)
-        if missing := [key for key in asked if key not in found]:
-            known = self.stored.ids_there(missing[:1])
-            problem = "is the key of a part, not of an owner" if known else "is the key of no owner"
-            fix = "give keys of owners, as a batch by owner has them"
-            raise LabelError(self.place, f"{missing[0]!r} {problem}", fix)
-        return found
 
     @cached_property
     def _finder(self) -> Finder:

@@ -348,7 +348,7 @@ class Pool:
             {key: id}.
 
         Raises:
-            LabelError: a key is not in the pool. It says which were lost in embedding, and which are spelled alike.
+            LabelError: a key is not in the pool. It says which were lost, are spelled alike, or are of parts or owners.
             ConfigError: the keys are no column of values.
         """
         asked = list(dict.fromkeys(column_of("keys", keys)))
@@ -357,7 +357,7 @@ class Pool:
         if missing:
             from raysal.pool.absent import words_of_absent
 
-            raise LabelError(self.path, *words_of_absent(self.path, missing, self.items(["key"])))
+            raise LabelError(self.path, *words_of_absent(self, missing))
         return found
 
     def ids_there(self, keys: Sequence[str]) -> dict[str, int]:

@@ -65,7 +65,7 @@ def remove_items(path: str | Path, keys: Iterable[str]) -> Removal:
         if unknown:
             from raysal.pool.absent import words_of_absent
 
-            raise LabelError(pool.path, *words_of_absent(pool.path, unknown, pool.items(["key"])))
+            raise LabelError(pool.path, *words_of_absent(pool, unknown))
         number = remove_rows(pool, found, "removed")
         return Removal(removed=len(found), before=len(before), items=len(pool) - _with_vector(found), generation=number)
 

@@ -199,7 +199,7 @@ def _ids_of(pool: Pool, keys: pa.Array) -> NDArray[np.int64]:
         missing = keys.filter(pa.array(ids < 0)).to_pylist()
         from raysal.pool.absent import words_of_absent
 
-        problem, fix = words_of_absent(pool.path, missing, pool.items(["key"]))
+        problem, fix = words_of_absent(pool, missing)
         raise ConfigError(FIELD, f"{pool.path}: {problem}", f"leave them out; {fix}")
     return ids
 

@@ -106,5 +106,5 @@ def _unknown(file: Path, read: LabelFile, keys: Sequence[str], pool: Pool) -> tu
     from raysal.pool.absent import words_of_absent
 
     places = {key: read.places[key].removeprefix(f"{file}, ") for key in keys}
-    problem, fix = words_of_absent(pool.path, keys, pool.items(["key"]), places)
+    problem, fix = words_of_absent(pool, keys, places)
     return problem, f"{fix}; or leave these labels out with --skip-unknown (Python: skip_unknown=True)"

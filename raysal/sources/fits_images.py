@@ -121,7 +121,8 @@ class FitsImage:
         names = _names(self._file)
         images = {names[id(part)]: part for part in self._file if _has_image(part, *self._kinds) and _is_flat(part)}
         if lost := [name for name in channels if name not in images]:
-            raise ValueError(f"no channel {lost[0]!r}; its channels: {', '.join(images)}")
+            fix = "correct `channels` of the encoder (--channel)"
+            raise ValueError(f"no channel {lost[0]!r}; its channels: {', '.join(images)}; {fix}")
         self._take([images[name] for name in wanted])
         return tuple(range(len(wanted)))
 

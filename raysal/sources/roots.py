@@ -48,8 +48,10 @@ def files_of_roots(also: tuple[PathOrUrl, ...], **fields: Any) -> Files:
         raise SourceError(fields["path"], "some places are on a disk and some in a bucket", "copy one of them")
     whole = [place if isinstance(place, str) else place.absolute().as_posix() for place in places]
     for one in whole:
+        if whole.count(one) > 1:
+            raise SourceError(one, "is named twice", "name it once")
         for other in whole:
-            if one is not other and f"{one}/".startswith(f"{other.rstrip('/')}/"):
+            if one != other and f"{one}/".startswith(f"{other.rstrip('/')}/"):
                 raise SourceError(one, f"lies in {other}, which is named, too", "name one of them")
     return SeveralFiles(also=also, **fields)
 

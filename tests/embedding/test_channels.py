@@ -569,11 +569,28 @@ def test_a_missing_channel_is_quarantined_alone(night: Path, tmp_path: Path) -> 
     pool = Pool(tmp_path / "pool")
     (chunk,) = pool.chunks
     reasons = {row["key"]: row["error"] for row in chunk.quarantine().to_pylist()}
-    assert reasons["3.fits"] == "no channel 'R'; its channels: G, I, B, H"
-    assert reasons["5.fits"].startswith("no pixel of it is a finite number")
+    assert (
+        reasons["3.fits"] == "no channel 'R'; its channels: G, I, B, H; correct `channels` of the encoder (--channel)"
+    )
+    assert reasons["5.fits"].startswith("no pixel of its channel 'I' is a finite number")
     for at, key in ((0, "0.fits"), (7, "7.fits")):
         (vector,) = looking().encode([seen(sky(8)[at])])
         assert held(pool)[key][1] == vector.astype(np.float16).tobytes()
+
+
+def test_blank_pixels_are_no_numbers(tmp_path: Path) -> None:
+    """As NaN is; where astropy passes over BLANK, the picture is quarantined."""
+    numbers = np.arange(1, 17, dtype=np.int16).reshape(4, 4)
+    rendering = Rendering(channels=("A",), stretch=Linear())
+    for kind in (fits.ImageHDU, fits.CompImageHDU):
+        signed, unsigned = kind(numbers, name="A"), kind(numbers.astype(np.uint16), name="A")
+        signed.header["BLANK"], unsigned.header["BLANK"] = 16, 16 - 32768
+        fits.HDUList([fits.PrimaryHDU(), signed]).writeto(tmp_path / "a.fits", overwrite=True)
+        fits.HDUList([fits.PrimaryHDU(), unsigned]).writeto(tmp_path / "b.fits", overwrite=True)
+        grey = np.asarray(decode_image("a", (tmp_path / "a.fits").read_bytes(), rendering=rendering))[::-1, :, 0]
+        assert grey.ravel().tolist() == [round(255 * at / 14) for at in range(15)] + [0]
+        with pytest.raises(BadItem, match="BLANK"):
+            decode_image("b", (tmp_path / "b.fits").read_bytes(), rendering=rendering)
 
 
 def test_threads_and_chunks_change_no_byte(night: Path, tmp_path: Path) -> None:
@@ -802,7 +819,7 @@ def test_a_pool_gives_its_encoder_back_and_shows_what_it_saw(night: Path, tmp_pa
     assert np.array_equal(np.asarray(shown), expected)
     gallery = read_gallery(pool, {2: "2.fits", 3: "3.fits"})
     assert gallery.shown[2].image is not None
-    assert gallery.shown[3].problem == "no channel 'R'; its channels: G, I, B, H"
+    assert "no channel 'R'; its channels: G, I, B, H; correct" in str(gallery.shown[3].problem)
 
 
 def test_the_command_line_says_channels_stretch_and_parts(night: Path, tmp_path: Path) -> None:

@@ -183,3 +183,28 @@ def test_a_pool_keeps_format_1_until_it_changes(tmp_path: Path, bucket_store: Ob
     source = two_files("disk", tmp_path / "in", columns(6, 8), bucket_store)
     assert make(source, tmp_path / "pool").added == 2
     assert Manifest.read(tmp_path / "pool").version == 2
+
+
+# -- pictures that are not there yet ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", [0, 3])
+def test_a_chunk_of_which_nothing_could_be_read_is_tried_again(there: int, tmp_path: Path) -> None:
+    """As of pictures on a disk that was not mounted: once they are there, they are taken in, as where one is lost."""
+    rows = [Row(f"k{at}.png", at, "x") for at in range(6)]
+    table = pa.table({"key": [row.key for row in rows], "path": [row.key for row in rows]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    source, pool = Table(path=tmp_path / "t.parquet", image_column="path"), tmp_path / "pool"
+    for row in rows[:there]:
+        (tmp_path / row.key).write_bytes(row.data)
+    report = make(source, pool, chunk_rows=3, max_quarantine=1)
+    assert report.quarantined == 6 - there
+    os.utime(tmp_path / "t.parquet", ns=(1, 1))
+    again = make(source, pool, chunk_rows=3, max_quarantine=1)
+    assert (again.embedded, again.checked) == (0, 2), "nothing else is there than before"
+    for row in rows[there:]:
+        (tmp_path / row.key).write_bytes(row.data)
+    report = make(source, pool, chunk_rows=3, max_quarantine=1)
+    assert (report.quarantined, report.replaced, lost(pool)) == (0, 6 - there, {})
+    make(source, tmp_path / "fresh")
+    assert contents(open_pool(pool)) == contents(open_pool(tmp_path / "fresh"))

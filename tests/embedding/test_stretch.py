@@ -89,9 +89,11 @@ def test_of_what_is_no_number_limits_know_nothing() -> None:
         with pytest.raises(BadItem, match="no pixel of it is a finite number"):
             stretched("x", nothing, Asinh())
     one = np.stack([values, np.full((2, 3), np.nan)], -1)
-    with pytest.raises(BadItem, match="no pixel"):
-        stretched("x", one, Linear())
-    assert stretched("x", one, Linear(together=True))[..., 1].tolist() == [[0, 0, 0], [0, 0, 0]]
+    for stretch in (Linear(), Linear(together=True)):
+        with pytest.raises(BadItem, match="no pixel of its channel '1' is"):
+            stretched("x", one, stretch)
+        with pytest.raises(BadItem, match="no pixel of its channel 'J' is"):
+            stretched("x", one, stretch, ("I", "J"))
 
 
 @pytest.mark.parametrize("stretch", [one for one, _, _ in PAIRS], ids=lambda one: type(one).__name__)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli, refused
 
@@ -12,7 +14,9 @@ import raysal
 from raysal.errors import LabelError
 from raysal.pool import Pool, open_pool
 from raysal.pool.absent import pasted
+from raysal.pool.owners import OwnersOf
 from raysal.sources.memory import Memory
+from raysal.sources.table import Table
 
 KEYS = ["cats/IMG_0007.jpg", "cats/broken.jpg", "dogs/harbour.png", "img_0012.png", "dogs/torn.png", "ö, x.tif", "last"]
 LOST = (1, 4)
@@ -93,3 +97,25 @@ def test_every_door_says_why(pool, tmp_path):
     first = cli("rank", ranked, "--json").json["rows"][0]["key"]
     other = next(key for i, key in enumerate(KEYS) if i not in LOST and key != first)
     refused(cli("rank", ranked, "--find", other), f"{other!r} is not in this ranking", "rank without --top")
+
+
+def test_keys_of_parts_and_of_owners_are_told_apart(tmp_path):
+    """At each door. Of an owner, where parts are asked for, the parts are named."""
+    keys, owners = [f"{page}#{box}" for page in "ab" for box in range(3)], [page for page in "ab" for _ in range(3)]
+    table = pa.table({"key": keys, "page": owners, "vector": np.eye(6, dtype=np.float32).tolist()})
+    pq.write_table(table, tmp_path / "boxes.parquet")
+    path = tmp_path / "pool"
+    raysal.embed(Table(path=tmp_path / "boxes.parquet", owner="page"), "precomputed", out=path)
+    parts = open_pool(path)
+    owner = "1 key is not in the pool: 'b' (the key of an owner; its parts: b#0, b#1, b#2); keys are listed by"
+    part = "1 key is not in the pool: 'b#1' (the key of a part, not of an owner); keys of owners (the column owner_key)"
+    assert owner in said_of(parts, "a#0", "b")
+    assert part in said_of(OwnersOf(parts), "a", "b#1")
+    assert owner in cli("pool", "remove", str(path), "b").err
+    assert owner in cli("index", "search", str(path), "--key", "b").err
+    with raysal.Session(tmp_path / "run", path, parts={"by": "owner"}, oracle="files"):
+        pass
+    (tmp_path / "labels.csv").write_text("key,label\nb#1,x\n")
+    imported = cli("label", "import", str(tmp_path / "run"), str(tmp_path / "labels.csv"))
+    refused(imported, "(line 2: 'b#1' (the key of a part, not of an owner)); keys of owners")
+    assert "(the key" not in said_of(parts, "c"), "what is of neither kind is said to be of none"

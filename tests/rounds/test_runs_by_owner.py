@@ -227,9 +227,9 @@ def test_answers_of_every_kind_are_of_owners(pools, tmp_path):
         with raysal.Session.open(tmp_path / "run", read_only=True) as beside:
             assert beside.status().labeled == 5
         assert not set(session.query().keys) & set(first.keys)
-        with pytest.raises(LabelError, match="is the key of a part"):
+        with pytest.raises(LabelError, match="the key of a part, not of an owner"):
             session.tell({part(100): "x"})
-        with pytest.raises(LabelError, match="is the key of no owner"):
+        with pytest.raises(LabelError, match="1 key is not in the pool"):
             session.skip(["owner-99999"])
 
 

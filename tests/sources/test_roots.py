@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -119,8 +120,33 @@ def test_what_is_gone_from_one_folder_is_taken_out_as_missing(tmp_path: Path) ->
 def test_a_folder_that_is_not_named_any_more_is(tmp_path: Path) -> None:
     source = several("folder", tmp_path, *HALVES)
     make(source, tmp_path / "pool")
-    with pytest.raises(SourceChanged, match=r"/a is not named; 4 files, was 8"):
+    with pytest.raises(SourceChanged, match=r"/a is not named; 4 files, was 8; .*; name \S*/a, too"):
         make(replace(source, also=()), tmp_path / "pool")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_folder_that_was_moved_grows_by_a_link(count: int, tmp_path: Path) -> None:
+    """The error of a moved folder that changed names the old places, and what it says to do works."""
+    parts = (*HALVES, MORE)[:count]
+    source = several("folder", tmp_path, *parts)
+    make(source, tmp_path / "pool")
+    before = held(open_pool(tmp_path / "pool"))
+    old = sorted("bac"[:count])
+    for name in old:
+        shutil.move(tmp_path / name, tmp_path / f"moved {name}")
+    write_folder(tmp_path / "moved b", (Row("new.png", 40, "l0"),))
+    now = replace(
+        source, path=tmp_path / "moved b", also=tuple(tmp_path / f"moved {path.name}" for path in source.also)
+    )
+    places = ", ".join(str(tmp_path / name) for name in old)
+    for _ in range(2):
+        with pytest.raises(SourceChanged, match=re.escape(f"name {places}, too, or if it was moved, make a link")):
+            make(now, tmp_path / "pool")
+    for name in old:
+        (tmp_path / name).symlink_to(tmp_path / f"moved {name}")
+    assert (make(source, tmp_path / "pool").added, make(source, tmp_path / "pool").embedded) == (1, 0)
+    after = held(open_pool(tmp_path / "pool"))
+    assert {key: after[key] for key in before} == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,6 +163,27 @@ def test_folders_that_were_moved_are_the_same_source(kind: str, tmp_path: Path) 
     assert make(grown, tmp_path / "pool").added == len(MORE)
     shutil.move(tmp_path / "c", tmp_path / "moved c")
     assert make(replace(grown, also=(*source.also, tmp_path / "moved c")), tmp_path / "pool").embedded == 0
+
+
+def test_a_growth_that_was_stopped_is_finished_with_all_its_folders(tmp_path: Path) -> None:
+    """With one left out, its pictures would be sought elsewhere, and quarantined for good."""
+    parts = (*HALVES, MORE)
+    make(several("folder", tmp_path, *parts[:1]), tmp_path / "pool")
+    for count in (2, 3):
+        source = several("folder", tmp_path, *parts[:count])
+        left = source.also[-1]
+
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make(source, tmp_path / "pool", report=stop)
+        with pytest.raises(
+            SourceChanged, match=re.escape(f"the job that was begun reads {left}, too; name {left}, too")
+        ):
+            make(replace(source, also=source.also[:-1]), tmp_path / "pool")
+        report = make(source, tmp_path / "pool")
+        assert (report.added, report.quarantined) == (len(parts[count - 1]), 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,8 +212,12 @@ def test_the_same_key_in_two_tables_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_within_another_one_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", ROWS[:2])
     write_folder(tmp_path / "a" / "b", ROWS[2:4])
-    for paths in (("a", "a/b"), ("a/b", "a"), ("a", "a")):
-        with pytest.raises(SourceError, match="which is named, too"):
+    for paths, problem in {
+        ("a", "a/b"): "is named, too",
+        ("a/b", "a"): "is named, too",
+        ("a", "a"): "named twice",
+    }.items():
+        with pytest.raises(SourceError, match=problem):
             list(detect_source([tmp_path / path for path in paths]).units(1))
 
 
