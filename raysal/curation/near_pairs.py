@@ -1,0 +1,225 @@
+"""Pairs of rows that are near each other: all of them, found without comparing all.
+
+Rows come in units that fit into memory. Of two units, the rows of two cells are compared that may be near
+(`raysal.curation.cells`), by one product in single precision with a proven bound of its error. What that cannot tell is
+decided in double precision. So the pairs, and their similarities, depend on nothing but the vectors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.curation.cells import Cells
+from raysal.narrowing.duplicates import exact_similarities
+from raysal.numerics import slices
+from raysal.scoring.similarity import unit_rows
+from raysal.strategies.engine.distances import slack
+from raysal.strategies.engine.distinct import distinct_rows
+from raysal.types import Metric
+
+COLUMNS = 1024
+"""Rows of one unit that are compared at once with those of a cell of the other: products of 2 MB for 512 rows a cell."""
+PAIRS_AT_ONCE = 2**14
+"""Pairs that are decided together in double precision: some 100 MB for 256 numbers."""
+
+
+UNIT_ROUNDING = math.ldexp(1.0, -20)
+"""By how much two rows of unit length can be off together, each rounded to single precision; 4 times the bound."""
+
+
+def radius_of(similarity: float, metric: Metric) -> float:
+    """The distance of rows, as they are compared, below which pairs of some similarity lie, rounding included.
+
+    Args:
+        similarity: a cosine, or minus a squared distance.
+        metric: of the pool.
+
+    Returns:
+        The distance, at least 0.
+    """
+    if metric == "cosine":
+        return math.sqrt(max(2 * (1 - similarity), 0.0)) + UNIT_ROUNDING
+    return math.sqrt(max(-similarity, 0.0))  # float16 is exact in single precision; `slack` has the rest
+
+
+def compared_rows(vectors: NDArray[np.float16], metric: Metric) -> NDArray[np.float32]:
+    """Rows as they are compared: of unit length where the metric is the cosine, otherwise as they are.
+
+    Args:
+        vectors: [n, d].
+        metric: of the pool.
+
+    Returns:
+        [n, d].
+    """
+    return unit_rows(vectors) if metric == "cosine" else vectors.astype(np.float32)
+
+
+class Pairs(NamedTuple):
+    """Pairs of items, and how similar they are."""
+
+    first: NDArray[np.int64]
+    """ids [p]"""
+    second: NDArray[np.int64]
+    """ids [p]"""
+    similarity: NDArray[np.float64]
+    """cosines, or minus squared distances, [p]"""
+
+    @classmethod
+    def joined(cls, pieces: list[Pairs]) -> Pairs:
+        """Put pieces together.
+
+        Args:
+            pieces: any number.
+
+        Returns:
+            All of their pairs, in order.
+        """
+        empty = cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+        return cls(*(np.concatenate([getattr(piece, name) for piece in (empty, *pieces)]) for name in cls._fields))
+
+    def in_order(self) -> Pairs:
+        """Put the smaller id first, and sort by both.
+
+        Returns:
+            The same pairs.
+        """
+        low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+        order = np.lexsort((high, low))
+        return Pairs(low[order], high[order], self.similarity[order])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows that are compared together, in the order of their cells, each distinct vector once.
+
+    Memory: 4 bytes a number of the vectors, 2 more for what they were, and a byte for each row and cell.
+    """
+
+    ids: NDArray[np.int64]
+    """[n], of the first item with each vector"""
+    vectors: NDArray[np.float16]
+    """[n, d], as they are in the pool"""
+    rows: torch.Tensor
+    """float32 [n, d + 2]: the rows x about the origin of the cells, as they are compared, then 1 and -|x|^2 / 2"""
+    cell: NDArray[np.int64]
+    """of each row [n], ascending"""
+    starts: NDArray[np.int64]
+    """where the rows of each cell begin, [c + 1]"""
+    reached_by: NDArray[np.bool_]
+    """the rows that are compared with a cell, [c, n]"""
+    reaches: NDArray[np.bool_]
+    """the cells that some row of a cell is compared with, [c, c]"""
+    copies: NDArray[np.int64]
+    """ids [m, 2] of an item with the same vector as an earlier one, and of the first of these"""
+
+    @classmethod
+    def of(
+        cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric, cells: Cells, radius: float
+    ) -> Self:
+        """Make a unit.
+
+        Args:
+            ids: [n], ascending.
+            vectors: [n, d].
+            metric: of the pool. By the cosine, a zero vector is near to none but other zero vectors.
+            cells: that both sides of a comparison share.
+            radius: up to which distance rows are to be found.
+
+        Returns:
+            The unit.
+        """
+        first, of = distinct_rows(vectors.astype(np.float32))
+        copy = np.setdiff1d(np.arange(len(ids)), first, assume_unique=True)
+        copies = np.stack([ids[copy], ids[first[of[copy]]]], axis=1)
+        kept = np.sort(first)
+        ids, vectors = ids[kept], vectors[kept]
+        if metric == "cosine":
+            there = vectors.any(1)
+            ids, vectors = ids[there], vectors[there]
+        rows = compared_rows(vectors, metric) - cells.origin
+        cell, reach = cells.within_reach(rows, radius)
+        order = np.argsort(cell, kind="stable")
+        cell, reach = cell[order], reach[order]
+        starts = np.searchsorted(cell, np.arange(len(cells) + 1))
+        wide = torch.ones(len(rows), rows.shape[1] + 2)
+        wide[:, :-2] = torch.from_numpy(rows[order])
+        wide[:, -1] = -((wide[:, :-2].double() ** 2).sum(1) / 2).float()
+        return cls(
+            ids=ids[order],
+            vectors=vectors[order],
+            rows=wide,
+            cell=cell,
+            starts=starts,
+            reached_by=np.ascontiguousarray(reach.T),
+            reaches=np.stack([reach[low:high].any(0) for low, high in itertools.pairwise(starts)]),
+            copies=copies,
+        )
+
+
+def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric) -> Pairs:
+    """All pairs of a row of one unit and a row of the other that are at least as similar as a threshold.
+
+    Within one unit (`left is right`) each pair is found once, and copies of a vector are not paired: see `Unit.copies`.
+    Cost: at most one product of all rows with all, O(n m d); memory O(pairs).
+
+    Args:
+        left: a unit, made for a radius of at least that of the threshold.
+        right: another one with the same cells, or the same one.
+        threshold: a cosine, or minus a squared distance.
+        metric: of the pool.
+
+    Returns:
+        The pairs, in order of their ids, the smaller one first.
+    """
+    found = [
+        _near_among(left, right, rows, columns, threshold, metric)
+        for rows, columns in _candidates(left, right, radius_of(threshold, metric))
+    ]
+    return Pairs.joined(found).in_order()
+
+
+def _candidates(left: Unit, right: Unit, radius: float) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Positions of pairs [p] and [p] whose squared distance in single precision is not surely above the limit."""
+    share = slack((left.rows,))
+    # The product x . y - |x|^2 / 2 - |y|^2 / 2 is minus half of the squared distance. Its error is a share of the norms.
+    limit = -radius * radius / 2 * (1 + share)
+    for cell, (low, high) in enumerate(itertools.pairwise(left.starts.tolist())):
+        if low == high:
+            continue
+        others = np.flatnonzero(right.reached_by[cell] & left.reaches[cell][right.cell])
+        if left is right:
+            others = others[others > low]
+        x = left.rows[low:high].clone()
+        x[:, -2:] = x[:, -2:].flip(1)
+        x[:, -2] *= 1 - share
+        for piece in slices(len(others), COLUMNS):
+            own = torch.from_numpy(others[piece])
+            y = right.rows[own]
+            y[:, -1] *= 1 - share
+            row, column = np.divmod(np.flatnonzero((x @ y.T >= limit).numpy()), len(own))
+            rows, columns = row + low, others[piece][column]
+            if left is right:
+                later = columns > rows
+                rows, columns = rows[later], columns[later]
+            if len(rows):
+                yield rows, columns
+
+
+def _near_among(
+    left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], threshold: float, metric: Metric
+) -> Pairs:
+    """Decide candidates in double precision."""
+    values = np.empty(len(rows))
+    for piece in slices(len(rows), PAIRS_AT_ONCE):
+        values[piece] = exact_similarities(left.vectors[rows[piece]], right.vectors[columns[piece]], metric)
+    near = values >= threshold
+    return Pairs(left.ids[rows[near]], right.ids[columns[near]], values[near])
