@@ -12,7 +12,7 @@ ROUNDS = 8
 def first_independent_set(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Go through nodes in order, and keep each that has no edge to a kept one.
 
-    So no two kept nodes share an edge, and every other one has an edge to a kept one that comes before it. O(n + edges).
+    So no two kept nodes share an edge, and every other one has an edge to a kept one before it. O(n + edges).
 
     Args:
         count: n, of nodes; their order is that of their numbers.

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from raysal.curation.cells import Cells
 from raysal.narrowing.duplicates import exact_similarities
-from raysal.numerics import slices
+from raysal.numerics import shared_out, slices
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.distances import slack
 from raysal.strategies.engine.distinct import distinct_rows
 from raysal.types import Metric
 
 COLUMNS = 1024
-"""Rows of one unit that are compared at once with those of a cell of the other: products of 2 MB for 512 rows a cell."""
+"""Rows of one unit that are compared at once with a cell of the other: products of 2 MB for 512 rows a cell."""
 PAIRS_AT_ONCE = 2**14
 """Pairs that are decided together in double precision: some 100 MB for 256 numbers."""
 
@@ -108,6 +108,8 @@ class Unit:
     """[n], of the first item with each vector"""
     vectors: NDArray[np.float16]
     """[n, d], as they are in the pool"""
+    zero: NDArray[np.bool_]
+    """whether all numbers of a vector are 0, [n]"""
     rows: torch.Tensor
     """float32 [n, d + 2]: the rows x about the origin of the cells, as they are compared, then 1 and -|x|^2 / 2"""
     cell: NDArray[np.int64]
@@ -142,9 +144,6 @@ class Unit:
         copies = np.stack([ids[copy], ids[first[of[copy]]]], axis=1)
         kept = np.sort(first)
         ids, vectors = ids[kept], vectors[kept]
-        if metric == "cosine":
-            there = vectors.any(1)
-            ids, vectors = ids[there], vectors[there]
         rows = compared_rows(vectors, metric) - cells.origin
         cell, reach = cells.within_reach(rows, radius)
         order = np.argsort(cell, kind="stable")
@@ -156,6 +155,7 @@ class Unit:
         return cls(
             ids=ids[order],
             vectors=vectors[order],
+            zero=~vectors[order].any(1),
             rows=wide,
             cell=cell,
             starts=starts,
@@ -165,7 +165,7 @@ class Unit:
         )
 
 
-def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric) -> Pairs:
+def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, threads: int = 1) -> Pairs:
     """All pairs of a row of one unit and a row of the other that are at least as similar as a threshold.
 
     Within one unit (`left is right`) each pair is found once, and copies of a vector are not paired: see `Unit.copies`.
@@ -176,42 +176,48 @@ def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric) -> 
         right: another one with the same cells, or the same one.
         threshold: a cosine, or minus a squared distance.
         metric: of the pool.
+        threads: how many compare.
 
     Returns:
         The pairs, in order of their ids, the smaller one first.
     """
-    found = [
-        _near_among(left, right, rows, columns, threshold, metric)
-        for rows, columns in _candidates(left, right, radius_of(threshold, metric))
-    ]
-    return Pairs.joined(found).in_order()
+
+    def of_cell(cell: int) -> Pairs:
+        found = [
+            _near_among(left, right, rows, columns, threshold, metric)
+            for rows, columns in _candidates(left, right, cell, radius_of(threshold, metric))
+        ]
+        return Pairs.joined(found)
+
+    cells = np.flatnonzero(np.diff(left.starts))
+    return Pairs.joined(shared_out(of_cell, cells.tolist(), threads)).in_order()
 
 
-def _candidates(left: Unit, right: Unit, radius: float) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Positions of pairs [p] and [p] whose squared distance in single precision is not surely above the limit."""
+def _candidates(
+    left: Unit, right: Unit, cell: int, radius: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Positions [p] in a cell of the left, and [p] on the right, whose distance is not surely above the radius."""
     share = slack((left.rows,))
-    # The product x . y - |x|^2 / 2 - |y|^2 / 2 is minus half of the squared distance. Its error is a share of the norms.
+    # The product x . y - |x|^2 / 2 - |y|^2 / 2 is minus half of the squared distance, up to a share of the norms.
     limit = -radius * radius / 2 * (1 + share)
-    for cell, (low, high) in enumerate(itertools.pairwise(left.starts.tolist())):
-        if low == high:
-            continue
-        others = np.flatnonzero(right.reached_by[cell] & left.reaches[cell][right.cell])
+    low, high = left.starts[cell], left.starts[cell + 1]
+    others = np.flatnonzero(right.reached_by[cell] & left.reaches[cell][right.cell])
+    if left is right:
+        others = others[others > low]
+    x = left.rows[low:high].clone()
+    x[:, -2:] = x[:, -2:].flip(1)
+    x[:, -2] *= 1 - share
+    for piece in slices(len(others), COLUMNS):
+        own = torch.from_numpy(others[piece])
+        y = right.rows[own]
+        y[:, -1] *= 1 - share
+        row, column = np.divmod(np.flatnonzero((x @ y.T >= limit).numpy()), len(own))
+        rows, columns = row + low, others[piece][column]
         if left is right:
-            others = others[others > low]
-        x = left.rows[low:high].clone()
-        x[:, -2:] = x[:, -2:].flip(1)
-        x[:, -2] *= 1 - share
-        for piece in slices(len(others), COLUMNS):
-            own = torch.from_numpy(others[piece])
-            y = right.rows[own]
-            y[:, -1] *= 1 - share
-            row, column = np.divmod(np.flatnonzero((x @ y.T >= limit).numpy()), len(own))
-            rows, columns = row + low, others[piece][column]
-            if left is right:
-                later = columns > rows
-                rows, columns = rows[later], columns[later]
-            if len(rows):
-                yield rows, columns
+            later = columns > rows
+            rows, columns = rows[later], columns[later]
+        if len(rows):
+            yield rows, columns
 
 
 def _near_among(
@@ -219,7 +225,9 @@ def _near_among(
 ) -> Pairs:
     """Decide candidates in double precision."""
     values = np.empty(len(rows))
+    zero = left.zero[rows] & right.zero[columns]
     for piece in slices(len(rows), PAIRS_AT_ONCE):
         values[piece] = exact_similarities(left.vectors[rows[piece]], right.vectors[columns[piece]], metric)
+    values[zero] = 1.0 if metric == "cosine" else 0.0  # equal, though they have no cosine
     near = values >= threshold
     return Pairs(left.ids[rows[near]], right.ids[columns[near]], values[near])
