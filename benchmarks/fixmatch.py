@@ -70,7 +70,7 @@ def begin(home: Path, data: str, seed: int) -> Source:
     pool = raysal.embed(source, {"name": "efficientnet_lite0", "size": SIZE}, out=home / "pool")
     config: dict[str, Any] = {"fleet": {"backend": "local"}, "rounds": {"holdout": HOLDOUT}, "seed": seed}
     raysal.Session(home / "run", pool=home / "pool", **config).close()
-    held_out = HeldOut.of(RunDir(home / "run").require_config())
+    held_out = HeldOut.of(RunDir(home / "run").require_config(), None)
     assert held_out is not None
     told: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -97,10 +97,10 @@ def judged(home: Path, pool: Pool, trainer: Any, data: str) -> float:
     """The head that a trainer makes of the run's labels over a pool, by accuracy or average precision."""
     run = RunDir(home / "run")
     config = run.require_config()
-    held_out = HeldOut.of(config)
+    held_out = HeldOut.of(config, None)
     assert held_out is not None
     with closing(run.open_ledger()) as ledger:
-        labels = TrainingLabels.of(ledger, config).labels(ledger.head_seq)
+        labels = TrainingLabels.of(ledger, config, None).labels(ledger.head_seq)
     ids, _, truth = items_of(pool, data)
     vectors = np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float32)
     place = {id: row for row, id in enumerate(ids.tolist())}

@@ -109,7 +109,7 @@ def make(folder: Path, rows: int, limit: float) -> dict[str, Any]:
         write_batch(version / STATES, columns)
         plan.write(version)
     nothing = np.empty(0, np.int64)
-    job = Job(str(version), plan, None, None, None, nothing, *[nothing.astype(np.int8)] * 2)
+    job = Job(str(version), plan, None, None, None, nothing, nothing.astype(np.int8), nothing.astype(np.int8))
     runs, pages, keys = run_parts(version), page_parts(version), key_parts(version)
     for parts in (runs, pages, keys):
         parts.begin()

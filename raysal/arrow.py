@@ -18,7 +18,7 @@ import pyarrow as pa
 
 HOLDS = {
     "vector": "a list of numbers, or a tensor with one dimension",
-    "image": "binary, struct<bytes, path>, or a tensor of uint8 [h, w], [h, w, 1] or [h, w, 3]",
+    "image": "binary, struct<bytes, path>, a tensor of uint8 [h, w], [h, w, 1] or [h, w, 3], or a string (path or URL)",
     "text": "string, or a dictionary of strings",
 }
 """{modality: the columns that can hold it}, for messages."""
@@ -105,8 +105,8 @@ class ColumnKind:
         return int(self.type.list_size) if pa.types.is_fixed_size_list(self.type) else None
 
     def fits(self, modality: str) -> bool:
-        """Whether the column can hold payloads of a modality."""
-        return {"vector": self.is_vector, "image": self.is_image, "text": self.is_text}[modality]
+        """Whether the column can hold payloads of a modality. Texts may be the paths of images."""
+        return {"vector": self.is_vector, "image": self.is_image or self.is_text, "text": self.is_text}[modality]
 
     @property
     def is_as_stored(self) -> bool:

@@ -10,11 +10,11 @@ part inside is built first, from the registry that the outer one comes from. So 
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from reprlib import Repr
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -23,18 +23,18 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 
+from raysal.config_problems import first_problem
 from raysal.config_sections import Count as Count
 from raysal.config_sections import EmbedConfig as EmbedConfig
 from raysal.config_sections import FleetConfig as FleetConfig
 from raysal.config_sections import IndexConfig as IndexConfig
 from raysal.config_sections import PartsConfig as PartsConfig
-from raysal.config_sections import Section
+from raysal.config_sections import Section, validator_of
 from raysal.errors import ConfigError
 from raysal.former_names import with_current_names
 from raysal.paths import find_paths, path_or_url, with_home
@@ -43,9 +43,6 @@ from raysal.registry import meaning_of
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, lt=1)]
 """A part of a whole, in [0, 1)."""
-_SHORT = Repr()
-"""Shortens a value for a message: the first few entries, 80 letters."""
-_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class Choice(BaseModel):
@@ -94,18 +91,32 @@ class Choice(BaseModel):
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
         places = {f.name: str(f.type) for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
         for name in values:
-            if name in places and isinstance(values[name], str | Path):
-                given = values[name] = path_or_url(values[name])
+            if name in places:
+                given = values[name]
+                given = values[name] = tuple(map(_place, given)) if isinstance(given, list | tuple) else _place(given)
                 if isinstance(given, str) and "Url" not in places[name]:
                     raise ConfigError(f"{place}.{name}", f"{given} is no local path", "copy the file to a disk")
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
+        self._check_given(head, cls, values, place)
         try:
-            return TypeAdapter(cls).validate_python(values, context=Origin(place, registry))
+            return validator_of(cls).validate_python(values, context=Origin(place, registry))
         except ValidationError as error:
-            problem_found = _first_problem(error, place)
+            problem_found = first_problem(error, place)
             raise problem_found from None
+
+    def _check_given(self, head: str, cls: type, values: Mapping[str, Any], place: str) -> None:
+        """Raise an error that says how to give a field that has no default, if one is not given."""
+        for field in dataclasses.fields(cls):
+            has_default = field.default is not field.default_factory  # both are MISSING without one
+            if field.init and not has_default and field.name not in values:
+                where = f"{place}.{field.name}"
+                if field.name == field_after_colon(cls):
+                    form = re.match(rf"`({re.escape(head)}:[^`]+)`", cls.__doc__ or "")
+                    fix = f"write it after a colon, as {form[1] if form else f'{head}:NAME'}"
+                    raise ConfigError(where, f"{self.name!r} does not say what it is of", fix)
+                raise ConfigError(where, f"{self.name!r} needs it, and it is not given", f"add {field.name}")
 
     def build_named(self, place: str, registry: Mapping[str, type[T]]) -> Named[T]:
         """As `build`, together with the name."""
@@ -168,32 +179,8 @@ def choice(value: str | Mapping[str, Any] | Choice, kind: str = "choice") -> Cho
     try:
         return Choice.model_validate(dict(value) if isinstance(value, Mapping) else value)
     except ValidationError as error:
-        problem = _first_problem(error, kind)
+        problem = first_problem(error, kind)
         raise problem from None
-
-
-def _first_problem(error: ValidationError, prefix: str = "", model: type[BaseModel] | None = None) -> ConfigError:
-    """The first problem that pydantic found, as an error with the dotted path of its field."""
-    problems = error.errors(include_url=False)
-    first, where = problems[0], _field_of(problems[0]["loc"])
-    # If a field may be one of several things, pydantic reports a problem for each of them.
-    said = [problem["msg"] for problem in problems if _field_of(problem["loc"]) == where]
-    more = len(problems) - len(said)
-    path = ".".join([*([prefix] if prefix else []), *(str(part) for part in where)])
-    rest = f"{more} more problem{'s' if more > 1 else ''}" if more else ""
-    if first["type"] == "extra_forbidden" and model is not None:
-        for part in first["loc"][:-1]:  # only sections forbid extra fields, and sections hold sections
-            model = cast("type[BaseModel]", model.model_fields[str(part)].annotation)
-        known = f"the fields there: {', '.join(model.model_fields)}"
-        return ConfigError(path, "no such field", "; ".join(filter(None, [known, rest])))
-    given = "" if first["type"] == "missing" else f", got {_SHORT.repr(first['input'])}"
-    return ConfigError(path, f"{', or: '.join(said)}{given}", rest)
-
-
-def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The path of a problem's field. Pydantic adds the alternative of a union, as `float` or `literal['cv']`."""
-    last = str(loc[-1]) if loc else ""
-    return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
 
 
 def _place(value: Any) -> Any:
@@ -298,7 +285,8 @@ class RunConfig(Section):
     """A table or a folder of predictions: the probability of each class for every item, for rounds without any
     label. `start` has to be a strategy that takes them, such as `class_balanced:typiclust` or `margin`."""
     parts: PartsConfig = PartsConfig()
-    """Where items of the pool are parts: how many of an owner a round offers (docs/parts_of_items.md)."""
+    """Where items of the pool are parts: whether a round offers parts or what owns them, and which
+    (docs/parts_of_items.md)."""
     oracle: Choice = Choice(name="files")
     rounds: RoundsConfig = RoundsConfig()
     index: IndexConfig = IndexConfig()
@@ -326,7 +314,7 @@ def as_section(section: type[S], values: Mapping[str, Any] | S, place: str) -> S
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
-        problem = _first_problem(error, place)
+        problem = first_problem(error, place)
         raise problem from None
 
 
@@ -364,7 +352,7 @@ def parse_config(values: Mapping[str, Any], base: Path | None = None) -> RunConf
     try:
         config = RunConfig.model_validate(dict(values))
     except ValidationError as error:
-        problem = _first_problem(error, model=RunConfig)
+        problem = first_problem(error, model=RunConfig)
         raise problem from None
     if (config.source is None) != (config.encoder is None):
         missing = "source" if config.source is None else "encoder"

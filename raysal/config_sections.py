@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.scale import AUTO, parse_scale
 from raysal.types import Check, Metric
 
+T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 """A whole number from 1."""
 
@@ -21,6 +22,26 @@ class Section(BaseModel):
     """A table of the TOML file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def validator_of(cls: type[T]) -> TypeAdapter[T]:
+    """What makes instances of a class from the fields of a config.
+
+    It is kept: making it takes milliseconds, using it microseconds.
+
+    Args:
+        cls: a class whose constructor's arguments are the fields.
+
+    Returns:
+        The validator.
+    """
+    found: TypeAdapter[T] | None = _VALIDATORS.get(cls)
+    if found is None:
+        found = _VALIDATORS[cls] = TypeAdapter(cls)
+    return found
+
+
+_VALIDATORS: dict[type, TypeAdapter[Any]] = {}
 
 
 class FleetConfig(Section):
@@ -70,10 +91,10 @@ class PartsConfig(Section):
     """What is chosen where items of the pool are parts (boxes, tiles, frames, steps) of owners."""
 
     by: Literal["part", "owner"] = "part"
-    """Whether a batch is of parts, or of owners. Keys and labels then are theirs."""
+    """Whether parts are chosen, or their owners. Keys and labels then are those of owners."""
     labels_of: Literal["owner", "part"] = "owner"
     """By owner: whether labels are of owners, or of their parts, from whose vectors the head then learns. An owner is
-    offered as long as one of its parts has no label."""
+    offered as long as one of its parts has no label, and a batch of a run has all its parts that have none."""
     aggregate_features: Literal["mean", "weighted_mean", "best_part"] = "mean"
     """By owner: whose vector stands for one. The mean of its parts, their mean weighted by the score, or the part of
     highest score. While there is no head it is the mean."""
@@ -85,6 +106,16 @@ class PartsConfig(Section):
     per_owner: Annotated[int, Field(ge=0)] = 0
     """By part: how many parts of one owner may be offered, those of highest score; drawn uniformly while there is no
     head. 0 = all."""
+
+    @property
+    def labels_of_owners(self) -> bool:
+        """Whether labels, and what else is known by key, are of owners."""
+        return self.by == "owner" and self.labels_of == "owner"
+
+    @property
+    def labels_of_parts_of_owners(self) -> bool:
+        """Whether owners are chosen, and labels are of their parts."""
+        return self.by == "owner" and self.labels_of == "part"
 
 
 class IndexConfig(Section):

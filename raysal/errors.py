@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from raysal.messages import nearest_name, on_one_line, some_names
+from raysal.messages import nearest_name, on_one_line, some_names, with_places
 
 
 class RaysalError(Exception):
@@ -47,6 +47,8 @@ class RaysalError(Exception):
 class UserError(RaysalError):
     """The input is at fault.
 
+    A pool in a bucket is named by its URL, also where the code names the directory that stands for it.
+
     Args:
         where: what is wrong: a file, a field, an argument, an item.
         problem: what is wrong with it.
@@ -56,8 +58,8 @@ class UserError(RaysalError):
     exit_code = 2
 
     def __init__(self, where: object, problem: str, fix: str = "") -> None:
-        super().__init__(where, problem, fix)
-        self.where, self.problem, self.fix = str(where), problem, fix
+        self.where, self.problem, self.fix = with_places(str(where)), with_places(problem), with_places(fix)
+        super().__init__(self.where, self.problem, self.fix)  # for a process that does not know the directory
 
     def __str__(self) -> str:
         return on_one_line(f"{self.where}: {self.problem}" + (f"; {self.fix}" if self.fix else ""))
@@ -120,7 +122,7 @@ class FingerprintMismatch(UserError):
     def __init__(self, where: object, what: str, expected: str, got: str, fix: str) -> None:
         short = [value[:16] if len(value) == 64 else value for value in (got, expected)]
         super().__init__(where, f"{what} is {short[0]}, expected {short[1]}", fix)
-        self.args = (where, what, expected, got, fix)
+        self.args = (self.where, what, expected, got, self.fix)
         self.expected, self.got = expected, got
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -132,7 +134,7 @@ class SourceChanged(FingerprintMismatch):
 
     def __init__(self, where: object, changes: Sequence[str], fix: str) -> None:
         UserError.__init__(self, where, f"the source changed: {'; '.join(changes)}", fix)
-        self.args = (where, tuple(changes), fix)
+        self.args = (self.where, tuple(changes), self.fix)
         self.changes, self.expected, self.got = tuple(changes), "", ""
 
 
@@ -196,7 +198,7 @@ class BucketError(UserError):
 
     def __init__(self, where: object, problem: str, fix: str = "", reason: str = "") -> None:
         super().__init__(where, problem, fix)
-        self.args = (where, problem, fix, reason)
+        self.args = (self.where, self.problem, self.fix, reason)
         self.reason = reason
 
 
@@ -247,8 +249,8 @@ class ItemsLost(RaysalError):
         counts: Mapping[str, int] | None = None,
         words: str = "",
     ) -> None:
-        super().__init__(pool, quarantined, items, allowed, counts, words)
-        self.pool, self.quarantined, self.items, self.allowed = str(pool), quarantined, items, allowed
+        self.pool, self.quarantined, self.items, self.allowed = with_places(str(pool)), quarantined, items, allowed
+        super().__init__(self.pool, quarantined, items, allowed, counts, words)
         self.passed_over, self.words = dict(counts or {}), words
 
     def __str__(self) -> str:
@@ -292,7 +294,7 @@ class PicturesLost(ItemsLost):
 
     def __init__(self, model: object, items: int, lost: Mapping[str, str], allowed: float) -> None:
         super().__init__(model, len(lost), items, allowed)
-        self.args = (model, items, lost, allowed)
+        self.args = (self.pool, items, lost, allowed)
         self.lost = dict(lost)
 
     def __str__(self) -> str:
@@ -319,7 +321,7 @@ class MediaLost(ItemsLost):
 
     def __init__(self, out: object, items: int, lost: int, some: Mapping[str, str], allowed: float) -> None:
         super().__init__(out, lost, items, allowed)
-        self.args = (out, items, lost, some, allowed)
+        self.args = (self.pool, items, lost, some, allowed)
         self.lost = dict(some)
 
     def __str__(self) -> str:
@@ -340,8 +342,8 @@ class VectorsBlurred(RaysalError):
     exit_code = 3
 
     def __init__(self, pool: object, blurred: int, vectors: int) -> None:
-        super().__init__(pool, blurred, vectors)
-        self.pool, self.blurred, self.vectors = str(pool), blurred, vectors
+        self.pool, self.blurred, self.vectors = with_places(str(pool)), blurred, vectors
+        super().__init__(self.pool, blurred, vectors)
 
     def __str__(self) -> str:
         return on_one_line(
@@ -355,8 +357,8 @@ class FleetError(RaysalError):
     """A partition could not be computed, although it was tried several times."""
 
     def __init__(self, partition: int, problem: str) -> None:
-        super().__init__(partition, problem)
-        self.partition, self.problem = partition, problem
+        self.partition, self.problem = partition, with_places(problem)
+        super().__init__(partition, self.problem)
 
     def __str__(self) -> str:
         return on_one_line(f"partition {self.partition}: {self.problem}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def some_names(names: Iterable[object], limit: int = 5) -> str:
@@ -36,6 +36,30 @@ def nearest_name(name: object, known: Iterable[str]) -> str | None:
     plain = {other.casefold(): other for other in reversed(list(known))}
     asked = str(name).casefold().replace("-", "_").replace(" ", "_")
     return next((plain[other] for other in get_close_matches(asked, plain, n=1, cutoff=0.7)), None)
+
+
+_PLACES: dict[str, tuple[re.Pattern[str], str]] = {}
+"""{a directory of this machine: its name in texts, and what people know it by}."""
+
+
+def call_by_place(directory: str, place: str, but: Sequence[str] = ()) -> None:
+    """Let messages name the place that a directory of this machine stands for, as a URL, wherever they name it.
+
+    Args:
+        directory: absolute.
+        place: what people know it by.
+        but: beginnings of names in the directory that are this machine's own; these are named as they are.
+    """
+    own = f"(?!/(?:{'|'.join(map(re.escape, but))}))" if but else ""
+    _PLACES[directory] = re.compile(re.escape(directory) + own), place
+
+
+def with_places(text: str) -> str:
+    """A text that names places, and not the directories that stand for them here; see `call_by_place`."""
+    for directory, (name, place) in _PLACES.items():
+        if directory in text:
+            text = name.sub(lambda _, place=place: place, text)  # type: ignore[misc]
+    return text
 
 
 def on_one_line(text: str) -> str:

@@ -34,7 +34,7 @@ def with_home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
-PATHS = {"source": ("path", "data", "keys", "catalogue"), "oracle": ("labels",), "like": ("image", "vectors")}
+PATHS = {"source": ("path", "also", "data", "keys", "catalogue"), "oracle": ("labels",), "like": ("image", "vectors")}
 """{kind of part in a config: its fields that hold a path, or a list of them}; beside them, `pool` and `probabilities`
 are paths."""
 

@@ -74,6 +74,8 @@ class Pixels:
     """[h, w] or [h, w, channels], of any type"""
     stated: tuple[float, float] | None = None
     """The numbers that are black and white, where that is stated."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, where they have any: as many as there are, and no two alike."""
 
     @property
     def shape(self) -> tuple[int, ...]:

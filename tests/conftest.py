@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tiers import thin_crossings
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before NumPy and torch are imported, here and in every process that a test starts
@@ -58,10 +59,11 @@ GROUP = "ray"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put all tests that use Ray in one group, which one worker runs, and first: it takes longest.
+    """Thin crossings, and put all tests that use Ray in one group, which one worker runs, and first: it takes longest.
 
     Any other file is a group of its own, so that what its tests share is made once.
     """
+    thin_crossings(items)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(GROUP if uses_ray(item) else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: not uses_ray(item))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +12,16 @@ from typing import Any, ClassVar
 import pytest
 
 from raysal.config import Choice, Inner, Named, RunConfig, choice, load_config, parse_config
-from raysal.errors import ConfigError, UnknownName
+from raysal.config_sections import Section
+from raysal.embedding import ENCODERS
+from raysal.errors import ConfigError, UnknownName, UserError
+from raysal.labels import ORACLES
 from raysal.models.trainers import TRAINERS
+from raysal.narrowing import NARROWERS
 from raysal.rounds.arms import validate
+from raysal.scoring.aggregators.registry import AGGREGATORS
+from raysal.sources import SOURCES
+from raysal.strategies import SELECTORS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 
@@ -21,7 +29,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 @pytest.mark.parametrize(
     ("values", "path", "message"),
     [
-        ({}, "pool", "Field required"),
+        ({}, "pool", "is not given"),
         ({"pool": "p", "sead": 1}, "sead", "no such field; the fields there: seed, pool"),
         ({"pool": "p", "rounds": {"cout": 3}}, "rounds.cout", "the fields there: count, k, holdout, tests, control"),
         ({"pool": "p", "rounds": {"k": "many"}}, "rounds.k", "'many'"),
@@ -30,9 +38,9 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
         ({"pool": "p", "rounds": 3}, "rounds", "got 3"),
         ({"pool": "p", "fleet": {"backend": "dask"}}, "fleet.backend", "'local' or 'ray'"),
         ({"pool": "p", "embed": {"chunk_rows": 10**6}}, "embed.chunk_rows", "65536"),
-        ({"pool": "p", "narrow": {"anchors": 3}}, "narrow.name", "Field required"),
+        ({"pool": "p", "narrow": {"anchors": 3}}, "narrow.name", "is not given"),
         ({"pool": "p", "select": 3}, "select", "got 3"),
-        ({"pool": "p", "update": {"trainer": {"l2": 1}}}, "update.trainer.name", "Field required"),
+        ({"pool": "p", "update": {"trainer": {"l2": 1}}}, "update.trainer.name", "is not given"),
         ({"pool": "p", "source": "digits"}, "encoder", "come together"),
         ({"pool": "p", "encoder": "precomputed"}, "source", "come together"),
         ({"pool": list(range(5000))}, "pool", "..."),
@@ -110,11 +118,11 @@ def test_a_choice_builds_what_it_names() -> None:
         ({"name": "plain", "shares": [1, "y"]}, "kind.shares.1", "'y'"),
         ({"name": "plain", "size": -1}, "plain.size", "negative"),
         ("plain:x", "kind.name", "takes nothing after a colon"),
-        ("named", "kind.arg", "Field required"),
+        ("named", "kind.arg", "write it after a colon, as named:NAME"),
         ({"name": "named:a", "arg": "b"}, "kind.arg", "give one of them"),
         ({"name": "around:plain", "of": "named"}, "kind.of", "give one of them"),
         ({"name": "around:plain", "arg": "named"}, "kind.arg", "its fields: of"),
-        ({"name": "around", "of": {"size": 3}}, "kind.of.name", "Field required"),
+        ({"name": "around", "of": {"size": 3}}, "kind.of.name", "is not given"),
         ({"name": "around:around", "of": {"name": "around", "of": "plain"}}, "kind.of", "give one of them"),
         ({"name": "around:plain:x"}, "kind.of.name", "takes nothing after a colon"),
         (
@@ -199,6 +207,93 @@ def test_a_relative_pool_is_taken_from_the_base(tmp_path: Path) -> None:
 def test_a_field_that_may_be_several_things_is_named_as_it_is_written() -> None:
     with pytest.raises(ConfigError) as caught:
         Choice(name="logistic", l2="cw").build("update.trainer", TRAINERS)  # type: ignore[call-arg]
-    assert str(caught.value).startswith("update.trainer.l2: Input should be a valid number")
-    assert "should be 'cv', got 'cw'" in str(caught.value)
+    assert str(caught.value).startswith("update.trainer.l2: is no number")
+    assert "got 'cw'; write one, as 0.5; use 'cv'" in str(caught.value)
     assert "more problem" not in str(caught.value)
+
+
+PYDANTIC = ("Input ", "Field ", "Value error", "Extra inputs", "instance of", "<class", "validation")
+"""Words of pydantic, which know nothing of a config."""
+ODD = [{}, {"source": "x"}, [], [1], "x", "", -1, 1.5, True, [[]], [{}]]
+
+
+def paths_of(section: type[Section], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in section.model_fields.items():
+        yield (*above, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from paths_of(field.annotation, (*above, name))
+
+
+@pytest.mark.parametrize("path", list(paths_of(RunConfig)), ids=".".join)
+def test_whatever_is_wrong_is_said_in_words_of_a_config(path: tuple[str, ...]) -> None:
+    for value in ODD:
+        values: dict[str, Any] = {"pool": "p"}
+        inner = values
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = value
+        if (error := refusal(lambda values=values: parse_config(values))) is not None:
+            assert not any(word in str(error) for word in PYDANTIC), str(error)
+            assert error.where.startswith((path[0], "encoder", "source")), str(error)
+            assert error.fix or "use " in str(error) or "nearest" in str(error), str(error)
+
+
+def refusal(call: Callable[[], object]) -> UserError | None:
+    try:
+        call()
+    except UserError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pool": {"source": "photos"}}, "pool: is no path.*write pool = ... above the first"),
+        (
+            {"pool": "p", "embed": {"metric": "l3"}},
+            "embed.metric: is none of its values, got 'l3'; use 'cosine' or 'l2'",
+        ),
+        ({"pool": "p", "rounds": {"k": 0}}, "rounds.k: is out of range, got 0; use 1 or more"),
+        ({"pool": "p", "rounds": {"k": 1.5}}, "rounds.k: is no whole number, got 1.5"),
+        ({"pool": "p", "rounds": {"holdout": 1}}, "rounds.holdout: .*use less than 1"),
+        ({"pool": "p", "rounds": 3}, "rounds: is no table, got 3"),
+        ({"pool": "p", "select": 3}, "select: is neither the name of a part nor a table, got 3"),
+        ({"pool": "p", "fleet": {"address": 3}}, "fleet.address: is no text, got 3; write it in quotes"),
+        ({"pool": "p", "target": ["a", ""]}, "target.1: is empty"),
+    ],
+)
+def test_an_error_says_what_to_write(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config(values)
+
+
+REGISTRIES: dict[str, Mapping[str, type[Any]]] = {
+    "source": SOURCES,
+    "encoder": ENCODERS,
+    "narrow": NARROWERS,
+    "select": SELECTORS,
+    "oracle": ORACLES,
+    "trainer": TRAINERS,
+    "aggregate": AGGREGATORS,
+}
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_a_name_alone_makes_the_part_or_says_what_it_lacks(kind: str) -> None:
+    registry = REGISTRIES[kind]
+    lacking = 0
+    for name in [*registry, *getattr(registry, "short", {})]:
+        for written in (name, f"{name}:"):
+            error = refusal(lambda written=written: Choice(name=written).build(kind, registry))
+            if isinstance(error, ConfigError):
+                lacking += 1
+                assert not any(word in str(error) for word in PYDANTIC), str(error)
+                assert error.where.startswith((f"{kind}.", name)), str(error)
+                assert error.fix or "needs one of" in str(error), str(error)
+    assert lacking or kind in ("narrow", "select", "oracle")
+
+
+def test_what_goes_around_another_part_shows_how_it_is_written() -> None:
+    with pytest.raises(ConfigError, match=r"encoder.of: 'spectrogram' .* as spectrogram:<encoder of images>"):
+        Choice(name="spectrogram").build("encoder", ENCODERS)

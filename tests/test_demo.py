@@ -14,7 +14,7 @@ from raysal.config import Choice, RunConfig, load_config
 from raysal.demo import FASHION, demo, demo_config
 from raysal.errors import SourceError
 from raysal.report import summary
-from raysal.sources import fashion_mnist
+from raysal.sources import digits, fashion_mnist
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,15 +42,17 @@ def run_on_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Lite
         raise SourceError("fashion_mnist", "not found in any place")
 
     def small(out: Path, source: Choice) -> RunConfig:
-        """Three rounds of the eight, and vectors that are the pixels: `make demo` has the real encoder."""
+        """Two rounds of the eight, and vectors that are the pixels: `make demo` has the real encoder."""
         config = demo_config(out, source)
-        rounds = config.rounds.model_copy(update={"count": 3})
+        rounds = config.rounds.model_copy(update={"count": 2})
         encoder = Choice.model_validate({"name": "torch:tiny_encoder:build", "size": 32})
         fleet = config.fleet.model_copy(update={"backend": backend})
         return config.model_copy(update={"rounds": rounds, "encoder": encoder, "fleet": fleet})
 
     monkeypatch.setattr(fashion_mnist.FashionMnist, "_arrays", nowhere)
     monkeypatch.setattr(raysal.demo, "demo_config", small)
+    some = tuple(column[:900] for column in digits._load())
+    monkeypatch.setattr(digits, "_load", lambda: some)
     said: list[str] = []
     seen: set[str] = set()
     made = demo(tmp_path, report=lambda stage, done, total: seen.add(stage), say=said.append)
@@ -59,12 +61,12 @@ def run_on_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Lite
     assert "digits" in said[0]
     assert seen == {"embed", "rounds", "control"}
     assert made.result.finished
-    assert made.result.labels == 300
+    assert made.result.labels == 200
     rows = summary(tmp_path)
-    assert [row.labels for row in rows] == [0, 100, 200, 300]
+    assert [row.labels for row in rows] == [0, 100, 200]
     assert rows[-1].value is not None
     assert rows[-1].control is not None
-    assert rows[-1].value > 0.9
+    assert rows[-1].value > 0.85
     assert made.report.read_text(encoding="utf-8").startswith("<!doctype html>")
     before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
     again = demo(tmp_path, say=said.append)

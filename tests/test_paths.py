@@ -59,11 +59,12 @@ def config_with(field: str, value: str) -> str:
     if kind == "like":
         return f'pool = "elsewhere"\n[like]\n{name} = ' + (f'["{value}"]\n' if name == "image" else f'"{value}"\n')
     parts = {
-        "source.path": "table", "source.data": "fashion_mnist", "source.keys": "npy", "source.catalogue": "cutouts",
-        "oracle.labels": "simulated",
+        "source.path": "table", "source.also": "table", "source.data": "fashion_mnist", "source.keys": "npy",
+        "source.catalogue": "cutouts", "oracle.labels": "simulated",
     }  # fmt: skip
-    table = f'[{kind}]\nname = "{parts[field]}"\n{name} = "{value}"\n' if kind else ""
-    table += 'path = "elsewhere.npy"\n' if name == "keys" else ""
+    given = f'["{value}"]' if name == "also" else f'"{value}"'
+    table = f'[{kind}]\nname = "{parts[field]}"\n{name} = {given}\n' if kind else ""
+    table += 'path = "elsewhere.npy"\n' if name in ("keys", "also") else ""
     encoder = 'encoder = "precomputed"\n' if kind == "source" else ""
     return (f'pool = "{value}"\n' if not kind else 'pool = "elsewhere"\n') + encoder + table
 
@@ -72,7 +73,8 @@ def value_of(config: Any, field: str) -> Path:
     kind, _, name = field.rpartition(".")
     if kind == "like":
         return Path(config.like.image[0] if name == "image" else config.like.vectors)
-    return Path(config.pool if not kind else (getattr(config, kind).model_extra or {})[name])
+    found = config.pool if not kind else (getattr(config, kind).model_extra or {})[name]
+    return Path(found[0] if name == "also" else found)
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as _short
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def embed(
-    source: str | Path | Mapping[str, Any] | Choice | Source | Batches | None = None,
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any] | Choice | Source | Batches | None = None,
     encoder: Part | Encoder | None = None,
     *,
     out: str | Path,
@@ -48,7 +48,7 @@ def embed(
     Ray, and 8 bytes an item while keys are checked.
 
     Args:
-        source: a path (a folder of images, a table, a text file), a mapping such as
+        source: a path (a folder of images, a table, a text file) or a list of several, a mapping such as
             `{"name": "table", "path": ..., "vector_column": ...}`, or a source such as `raysal.sources.Memory(...)`,
             which takes arrays, tensors, sparse matrices, Series and frames by position. `raysal.sources.Batches(...)`
             is a stream of items whose columns have other names.
@@ -92,6 +92,7 @@ def embed(
     """
     from raysal.embedding.job import embed as run_job
     from raysal.sources import Batches, check_apart
+    from raysal.sources.listed_once import listed_once
 
     out = as_place("out", out)
     if (source is None) == (items is None):
@@ -122,18 +123,19 @@ def embed(
         return open_pool(out)
     assert source is not None
     assert not isinstance(source, Batches)
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Sequence):
         check_apart(source, out)
-    found = source_of(source)
-    run_job(found, encoder_of(encoder, found), out, **options)
+    with listed_once():
+        found = source_of(source)
+        run_job(found, encoder_of(encoder, found), out, **options)
     return open_pool(out)
 
 
-def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Source:
+def source_of(source: str | Path | Sequence[str | Path] | Mapping[str, Any] | Choice | Source) -> Source:
     """A source as it is, made from its config, or found by what lies at a path.
 
     Args:
-        source: a path, a mapping with `name`, a `Choice`, or a source.
+        source: a path or a list of them, a mapping with `name`, a `Choice`, or a source.
 
     Returns:
         The source.
@@ -144,7 +146,7 @@ def source_of(source: str | Path | Mapping[str, Any] | Choice | Source) -> Sourc
     """
     from raysal.sources import SOURCES, detect_source
 
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Sequence):
         return detect_source(source)
     if isinstance(source, Mapping | Choice):
         return choice(source, "source").build("source", SOURCES)

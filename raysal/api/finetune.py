@@ -47,7 +47,8 @@ def finetune(
         run: the run directory. It is only read.
         out: the directory of the model.
         encoder: the network to begin with. By default the pool's own encoder, and where that is a fine-tuned one, what
-            it was made of (a fresh start). `finetuned:MODEL` goes on from that model (a warm start).
+            it was made of (a fresh start). `finetuned:MODEL` goes on from that model (a warm start). One that is only
+            named sees the channels, with the stretch, that the pool's encoder does.
         source: where the pictures are, a path or a source; by default where the pool was made of. Items are found in it
             by key.
         size: side of the pictures in pixels; by default that of the encoder.
@@ -109,12 +110,17 @@ def _encoder(encoder: Part | Encoder | None, size: int | None, config: Any) -> E
     """The encoder that the caller names, with pictures of the size that the caller wants."""
     import dataclasses
 
+    from raysal.embedding.rendering import Renders, rendering_in
     from raysal.finetuning.job import own_encoder
     from raysal.rounds.binding import own_pool
 
     if encoder is None and size is None:
         return None
-    found = own_encoder(own_pool(config)) if encoder is None else encoder_of(encoder, None)
+    pool = own_pool(config)
+    found = own_encoder(pool) if encoder is None else encoder_of(encoder, None)
+    if isinstance(encoder, str) and isinstance(found, Renders):
+        seen = rendering_in(pool.manifest.encoder.get("preprocessing", {}))
+        found = dataclasses.replace(found, channels=seen.channels, stretch=seen.stretch)
     if size is None:
         return found
     if not any(field.name == "size" for field in dataclasses.fields(found)):  # type: ignore[arg-type]

@@ -91,6 +91,7 @@ def select(
         UnknownName: there is no such strategy, narrower or backend.
         ConfigError: a field of a strategy or narrower does not exist; an argument is of the wrong type or out of range;
             or `probabilities` cannot be used, and the error names the item or key.
+            Or `labels` is a run whose labels are of parts, where those of owners are asked for; or the other way round.
         RunError: `labels` is a directory without a run.
         FingerprintMismatch: `labels` is the run of another pool, and `rebind` is false.
         PoolError: the pool cannot be opened, or has no index and the narrower searches one.
@@ -100,7 +101,7 @@ def select(
     from raysal.index import check_index
     from raysal.narrowing import NARROWERS
     from raysal.narrowing.base import searches_index
-    from raysal.pool.owners import OwnersOf
+    from raysal.pool.owners import pool_of_labels
     from raysal.rounds.batch import batch_table
     from raysal.rounds.budgets import Budget, costs_of
     from raysal.rounds.choose import choose
@@ -126,9 +127,10 @@ def select(
     selector = chosen_strategy.build("strategy", SELECTORS)
     narrower = choice("none" if narrow is None else narrow, "narrow").build("narrow", NARROWERS)
     parts_pool = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
-    pool = offered.pool_of(parts_pool)
-    chosen_pool = OwnersOf(parts_pool) if offered.by_owner else parts_pool
-    offered.refuse_labels_of_items(labels, probabilities)
+    pool = pool_of_labels(parts_pool, offered.config)
+    parts_pool = pool.stored
+    chosen_pool = pool_of_labels(pool, PartsConfig(by=offered.config.by))
+    offered.refuse_probabilities(probabilities)
     with known_labels(pool, labels, rebind=rebind) as known:
         looked_for = (target,) if isinstance(target, str) else tuple(target) or known.target
         check_target(looked_for, selector, narrower)

@@ -64,8 +64,12 @@ class Transport(Protocol):
         """The bytes from `start` to before `stop` (None: the end), of the version `etag` if one is named."""
         ...
 
-    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> None:
-        """Write an object in one step, if the condition holds."""
+    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> str | None:
+        """Write an object in one step, if the condition holds.
+
+        Returns:
+            The etag of the version that was written, as a listing shows it; None if the answer does not say it.
+        """
         ...
 
     def delete(self, names: Sequence[str]) -> None:

@@ -225,6 +225,9 @@ class Bucket:
         A condition is decided by the service, so of many writers one wins. If an answer was lost, the object is looked
         at: the write was ours if it holds our bytes. Who writes to win something puts a mark of his own in the bytes.
 
+        The version is the one that the service names in its answer. Where it names none, the object is looked at; if
+        the write had a condition, the version that is there is ours only if it holds our bytes.
+
         Args:
             name: of the object.
             data: its bytes, or a file.
@@ -232,10 +235,10 @@ class Bucket:
             etag: write it only over this version.
 
         Returns:
-            The object as it is now.
+            The object as it was written. When that was is known only if it had to be looked at.
 
         Raises:
-            Taken: the condition does not hold.
+            Taken: the condition does not hold; or nothing but the bytes tells versions apart, and others are there.
             BucketError: it cannot be written.
         """
         transport, patience = self._transport(), Patience()
@@ -243,26 +246,37 @@ class Bucket:
         whole, unsure = self._whole(name), False
         while True:
             try:
-                transport.put(whole, data, only_if_absent, etag)
+                version = transport.put(whole, data, only_if_absent, etag)
                 break
             except Failure as failure:
                 refused = failure.reason in ("taken", "changed") or (etag is not None and failure.reason == "absent")
                 if conditional and refused:
-                    if unsure and self._holds(name, data):
-                        break  # an earlier try of ours, whose answer was lost
+                    if unsure and (found := self._look_for(name, data)):
+                        return found  # an earlier try of ours, whose answer was lost
                     self._refuse_taken(name, only_if_absent)
                 unsure = True
                 self._try_again(patience, failure, name, "written")
-        written = self.look_at(name)
+        if version is not None:
+            return Object(name, _size_of(data), version, 0)
+        written = self._look_for(name, data) if conditional else self.look_at(name)
         if written is None:
+            if conditional:
+                self._refuse_taken(name, only_if_absent)
             raise BucketError(self.url_of(name), "was written, and is not there", "see who deletes it", "absent")
         return written
 
-    def _holds(self, name: str, data: bytes | Path) -> bool:
-        """Whether an object has these bytes."""
-        ours = data if isinstance(data, bytes) else data.read_bytes()
+    def _look_for(self, name: str, data: bytes | Path) -> Object | None:
+        """The object of a name, in the version that is there, if that has these bytes."""
         found = self.look_at(name)
-        return found is not None and found.size == len(ours) and self.read(name, etag=found.etag) == ours
+        if found is None or found.size != _size_of(data):
+            return None
+        try:
+            there = self.read(name, etag=found.etag, size=found.size)
+        except BucketError as error:
+            if error.reason in ("absent", "changed"):
+                return None  # it is another one by now
+            raise
+        return found if there == (data if isinstance(data, bytes) else data.read_bytes()) else None
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects. One that is not there is no error.
@@ -316,6 +330,10 @@ class Bucket:
     def _refuse_order(self, name: str, last: str) -> NoReturn:
         problem = f"its service does not list names in order: {name!r} came behind {last!r}"
         raise BucketError(self.url, problem, "copy the objects to a bucket that does, or to a disk", "refused")
+
+
+def _size_of(data: bytes | Path) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
 
 
 @cache

@@ -104,7 +104,7 @@ class FsspecTransport:
         return found
 
     def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> None:
-        """See `Transport.put`."""
+        """See `Transport.put`. No file system of fsspec answers with a version."""
         if etag is not None:
             self._as_listed(name, etag)
         path, content = self._path(name), data if isinstance(data, bytes) else data.read_bytes()

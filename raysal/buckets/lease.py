@@ -5,6 +5,9 @@ over the version that was found to have run out. So one holder at a time is sure
 that was taken for dead finds another version, and stops before it commits. How old a lock is, the clock of the service
 tells: the times at which it wrote two objects are compared.
 
+Who is done writes over his version that the lock has ended, and the object stays. To look and then delete could delete
+the lock of another, who took it over in between; and few services delete on a condition.
+
 A lock of a process that ran on this machine, over the same directory, is taken over at once: who asks has locked the
 directory, so that process has ended.
 """
@@ -74,7 +77,7 @@ class Lease:
             found, said = self._look()
             if found is None:
                 continue
-            if said.get("mark") != self._mark and not self._has_run_out(found, said):
+            if not (said.get("ended") or said.get("mark") == self._mark or self._has_run_out(found, said)):
                 problem = f"another process is at work on this {self._what}: {said.get('holder', 'unknown')}"
                 fix = f"wait for it, or stop it; its lock runs out {self._seconds_of(said):.0f} s after its end"
                 raise NotNow(self._bucket.url, problem, fix)
@@ -95,8 +98,7 @@ class Lease:
         self._stop.set()
         self._thread.join()
         with suppress(BucketError):  # then it runs out
-            if not self._lost and self._is_ours():
-                self._bucket.delete([NAME])
+            self._write_over(ended=True)
 
     def check(self) -> None:
         """Make sure that the lock is held.
@@ -118,15 +120,23 @@ class Lease:
                 self._renew()
 
     def _renew(self) -> None:
+        self._write_over(ended=False)
+
+    def _write_over(self, ended: bool) -> None:
+        """Write over the version that is held; if it is there no more, the lock is lost.
+
+        Where a service tells no versions, only a look tells whose lock is there: it may change behind the look.
+        """
         with self._guard:
-            began = _now()
-            assert self._held is not None
-            if self._held.etag is None and not self._is_ours():  # nothing but a look tells
+            if self._lost or self._held is None:
+                return
+            if self._held.etag is None and not self._is_ours():
                 self._lost = True
                 return
             for _ in range(ATTEMPTS):
+                began = _now()
                 with suppress(Taken):
-                    self._held = self._bucket.write(NAME, self._content(), etag=self._held.etag)
+                    self._held = self._bucket.write(NAME, self._content(ended), etag=self._held.etag)
                     self._renewed = began
                     return
                 found, said = self._look()
@@ -139,11 +149,15 @@ class Lease:
         """Whether the lock that is there is the one of this object."""
         return self._look()[1].get("token") == self._token
 
-    def _content(self) -> bytes:
-        self._count += 1
-        holder = f"process {os.getpid()} on {os.uname().nodename}"
-        said = {"holder": holder, "mark": self._mark, "token": self._token, "seconds": self._seconds}
-        return json.dumps({**said, "count": self._count}).encode()
+    def _content(self, ended: bool = False) -> bytes:
+        said: dict[str, Any] = {"token": self._token}
+        if ended:
+            said |= {"ended": True, "seconds": 0.0}  # an older raysal, which knows no end, finds it run out
+        else:
+            self._count += 1
+            holder = f"process {os.getpid()} on {os.uname().nodename}"
+            said |= {"holder": holder, "mark": self._mark, "seconds": self._seconds, "count": self._count}
+        return json.dumps(said).encode()
 
     def _look(self) -> tuple[Object | None, dict[str, Any]]:
         """The lock that is there, and what it says; None if there is none, or another one by now."""
@@ -164,10 +178,11 @@ class Lease:
         """Whether nobody renewed a lock for long enough, by the clock of the service."""
         clock = f".clock-{self._token}"
         try:
-            now = self._bucket.write(clock, b"").changed_ns
+            self._bucket.write(clock, b"")
+            now = self._bucket.look_at(clock)
         finally:
             self._bucket.delete([clock])
-        return (now - found.changed_ns) / 1e9 > self._seconds_of(said) + SLACK_S
+        return now is not None and (now.changed_ns - found.changed_ns) / 1e9 > self._seconds_of(said) + SLACK_S
 
     def _seconds_of(self, said: dict[str, Any]) -> float:
         seconds = said.get("seconds")

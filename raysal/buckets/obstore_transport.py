@@ -24,6 +24,8 @@ _LONGEST_BODY = timedelta(hours=6)
 """The library ends a response after a time. One that moves may take long; if it is cut, it goes on."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = re.compile(r"status code: (\d{3})")
+_THERE = re.compile("(Blob|Path)AlreadyExists")
+"""What Azure says with a 409 where an object is there already. Of S3 a 409 is a conflict that passes."""
 _PREAMBLE = re.compile(r".* in [0-9.]+[mµn]?s - ")
 """What is before the answer of the service: which request, and how long it took."""
 _QUERY = re.compile(r"(https?://[^\s?]*)\?\S*")
@@ -76,11 +78,12 @@ class ObstoreTransport:
         except Exception as error:
             fail(error)
 
-    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> None:
+    def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> str | None:
         """See `Transport.put`."""
         mode: Any = "create" if only_if_absent else "overwrite" if etag is None else {"e_tag": etag}
         try:
-            self.requests.put(self.store, name, data, mode=mode)
+            written: str | None = self.requests.put(self.store, name, data, mode=mode)["e_tag"]
+            return written
         except Exception as error:
             fail(error)
 
@@ -180,6 +183,8 @@ def reason_of(error: Exception) -> Reason:
     known: list[tuple[Callable[[], bool], Reason]] = [
         (lambda: isinstance(error, FileNotFoundError) or status == "404", "absent"),
         (lambda: status == "412" or isinstance(error, exceptions.PreconditionError), "changed"),
+        (lambda: status == "409" and _THERE.search(text) is not None, "taken"),
+        (lambda: status == "501", "refused"),
         (lambda: status == "409" or status in ("408", "429") or status.startswith("5"), "passing"),
         (lambda: isinstance(error, exceptions.AlreadyExistsError), "taken"),
         (lambda: status in ("401", "403") or any(place in text for place in _METADATA), "forbidden"),

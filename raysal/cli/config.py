@@ -52,6 +52,7 @@ def validate(
 
     loaded = load_config(config, note)
     validate_parts(loaded)
+    _check_files(loaded)
     if pool:
         from raysal.labels import ORACLES
         from raysal.pool import open_pool
@@ -66,6 +67,20 @@ def validate(
     notes = notes_on(loaded)
     view = "\n".join([f"{config}: valid ({listed})", *(f"  {note}" for note in notes)])
     return Outcome(data={"config": str(config), "ok": True, **parts, "notes": notes}, view=view)
+
+
+def _check_files(config: RunConfig) -> None:
+    """Refuse a config that names files to be read which are not there; a pool may be made yet."""
+    from raysal.errors import ConfigError
+    from raysal.labels import ORACLES
+
+    oracle = config.oracle.build("oracle", ORACLES)
+    named: dict[str, Any] = {f"oracle.{one.name}": getattr(oracle, one.name) for one in dataclasses.fields(oracle)}  # type: ignore[arg-type]
+    named |= {"probabilities": config.probabilities, "like.vectors": config.like.vectors}
+    named |= {f"like.image.{place}": path for place, path in enumerate(config.like.image)}
+    for field, path in named.items():
+        if isinstance(path, Path) and not path.exists():
+            raise ConfigError(field, f"{path} is not there", "check the path")
 
 
 def resolve(config: RunConfig) -> dict[str, Any]:
@@ -104,9 +119,12 @@ def resolve(config: RunConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it. What is None is left out, since TOML has no word for it."""
     from raysal.config import Named
+    from raysal.embedding.stretch import Stretch
 
     if isinstance(value, Named):
         value = _fields_of(value)
+    elif isinstance(value, Stretch):
+        value = value.record()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -15,6 +16,7 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interru
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.registry import ENCODERS
+from raysal.errors import ConfigError
 from raysal.scale import AUTO, scale_words
 
 
@@ -47,14 +49,26 @@ class HowChecked(StrEnum):
     hash = "hash"
 
 
+def with_fields(text: str) -> str | dict[str, Any]:
+    """A stretch as a config has it, of `NAME` or `NAME:FIELD=VALUE,FIELD=VALUE`."""
+    name, colon, rest = text.partition(":")
+    if not colon:
+        return name
+    try:
+        return {"name": name, **tomllib.loads(rest.replace(",", "\n"))}
+    except tomllib.TOMLDecodeError:
+        fix = "for example asinh:softening=0.05,high=99.9"
+        raise ConfigError("--stretch", f"{text!r} is not understood", fix) from None
+
+
 def embed(
     source: Annotated[
-        str,
+        list[str],
         Argument(
             help="A folder of images, or of sounds; a file or folder of tables (.parquet, .arrow) or of texts (.csv, "
-            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a matrix of "
-            "vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data in a bucket, as "
-            "s3://bucket/photos; or fashion_mnist."
+            ".tsv, .jsonl, .json); shards of WebDataset (.tar); a folder saved by Hugging Face's datasets; a Lance "
+            "table; a matrix of vectors (.npy); arrays (.h5, .zarr); a quoted pattern, as 'data/*.parquet'; such data "
+            "in a bucket, as s3://bucket/photos; or fashion_mnist. Several folders or files of one kind make one pool."
         ),
     ],
     out: PoolOut,
@@ -89,8 +103,12 @@ def embed(
     ] = None,
     text_column: Annotated[str | None, Option(help="Column of texts. (Default: text.)")] = None,
     hdu: Annotated[
-        str | None,
-        Option(metavar="NAME", help="Part of FITS files: name, or number. (Default: the first image.)"),
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Part of FITS files: name, or number. Repeated: parts that are the channels of one image. (Default: "
+            "the first image.)",
+        ),
     ] = None,
     owner: Annotated[
         str | None,
@@ -115,6 +133,22 @@ def embed(
     ] = None,
     data: Annotated[Path | None, Option(metavar="DIR", help="The directory of the Fashion-MNIST files.")] = None,
     size: Annotated[int | None, Option(min=1, help="Side of the square that the encoder gets, in pixels.")] = None,
+    channel: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Channel of an image that the encoder sees: one for grey; given three times, for red, green and blue. "
+            "(Default: what the image has.)",
+        ),
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        Option(
+            metavar="NAME[:FIELD=VALUE,...]",
+            help="How numbers become greys: asinh, linear, percentile, zscale; as asinh:softening=0.05,high=99.9. "
+            "(Default: by their type, or by the range that the file states.)",
+        ),
+    ] = None,
     precision: Annotated[
         Numbers | None,
         Option(
@@ -189,47 +223,50 @@ def embed(
         from raysal.pool.layout import read_passed_over
         from raysal.pool.place import directory_of
         from raysal.sources import check_apart, detect_source
+        from raysal.sources.listed_once import listed_once
 
         look_now()
 
         check_apart(source, out)
-        items = detect_source(
-            source,
-            key_column=key_column,
-            keys=keys,
-            vector_column=vector_column,
-            image_column=image_column,
-            text_column=text_column,
-            hdu=hdu,
-            owner=owner,
-            boxes=boxes,
-            box_form=None if box_form is None else box_form.value,
-            window=window,
-            overlap=overlap,
-            carry=tuple(carry or ()),
-            data=data,
-        )
-        given = {"size": size, "precision": precision and precision.value, "origin": origin}
-        fields = {name: value for name, value in given.items() if value is not None}
-        named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
-        done = run_job(
-            items,
-            encoder_of(named, items),
-            out,
-            batch_size=batch_size,
-            chunk_rows=chunk_rows,
-            workers=workers,
-            decode_threads=decode_threads,
-            max_quarantine=max_quarantine,
-            max_passed_over=max_passed_over,
-            backend=backend.value,
-            device=device,
-            metric=metric.value,
-            scale=scale,
-            check=check.value,
-            report=lambda count, total: report("embedding", count, total),
-            checking=lambda count, total: report("checking", count, total),
-        )
+        with listed_once():
+            items = detect_source(
+                source,
+                key_column=key_column,
+                keys=keys,
+                vector_column=vector_column,
+                image_column=image_column,
+                text_column=text_column,
+                hdu=hdu[0] if hdu and len(hdu) == 1 else tuple(hdu or ()),
+                owner=owner,
+                boxes=boxes,
+                box_form=None if box_form is None else box_form.value,
+                window=window,
+                overlap=overlap,
+                carry=tuple(carry or ()),
+                data=data,
+            )
+            given: dict[str, Any] = {"size": size, "precision": precision and precision.value, "origin": origin}
+            given |= {"channels": tuple(channel) if channel else None, "stretch": stretch and with_fields(stretch)}
+            fields = {name: value for name, value in given.items() if value is not None}
+            named = None if encoder is None and not fields else {"name": encoder or "precomputed", **fields}
+            done = run_job(
+                items,
+                encoder_of(named, items),
+                out,
+                batch_size=batch_size,
+                chunk_rows=chunk_rows,
+                workers=workers,
+                decode_threads=decode_threads,
+                max_quarantine=max_quarantine,
+                max_passed_over=max_passed_over,
+                backend=backend.value,
+                device=device,
+                metric=metric.value,
+                scale=scale,
+                check=check.value,
+                report=lambda count, total: report("embedding", count, total),
+                checking=lambda count, total: report("checking", count, total),
+            )
     rate = f", {done.items_per_second:,.0f} items/s" if done.embedded else ""
     lost = f", {done.quarantined} quarantined" if done.quarantined else ""
     lost += ": none is usable" if 0 < done.items == done.quarantined else ""

@@ -1,4 +1,4 @@
-"""`raysal label`: import labels into a run, export them, skip items, and take answers back."""
+"""`raysal label`: import labels into a run, export them, skip and release items, and take answers back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raysal.cli.tables import check_no_source, check_output, kept_data, kept_not
 from raysal.types import SKIP
 
 app = typer.Typer(
-    help="Import labels into a run, export them, skip items, and take answers back.", no_args_is_help=True
+    help="Import labels into a run, export them, skip and release items, and take answers back.", no_args_is_help=True
 )
 
 
@@ -155,6 +155,38 @@ def withdraw(
         data={"run": str(run), "keys": keys, "annotator": annotator, "withdrawn": taken, "annotators_left": others},
         view=f"{run}: {taken} of {len(keys)} answers{whose} taken back{left}",
     )
+
+
+@app.command("release")
+def release(
+    run: Run,
+    keys: Annotated[list[str] | None, Argument(help="The items' keys.", show_default=False)] = None,
+    keys_file: Annotated[
+        Path | None,
+        Option("--keys", metavar="FILE", help="A file of keys: one in each line, or a table with a column key."),
+    ] = None,
+    all_: Annotated[bool, Option("--all", help="All items that wait for a label.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Let items that wait for a label wait no more: the next batches may have them again.
+
+    For a batch that nobody will label, or that was asked for by mistake. Labels that come all the same are taken.
+    """
+    del json, debug
+    from raysal.errors import ConfigError
+    from raysal.labels.key_files import keys_in_file
+    from raysal.rounds.run_labels import RunLabels
+
+    if all_ == bool(keys or keys_file):
+        raise ConfigError("label release", "name items, or say --all", "as `raysal label release RUN KEY ...`")
+    named = [*(keys or ()), *(keys_in_file(keys_file) if keys_file is not None else ())]
+    with RunLabels.open(run) as labels:
+        count = labels.release(None if all_ else named)
+        left = labels.ledger.counts()["leased"]
+    of = "" if all_ else f" of {len(set(named))}"
+    view = f"{run}: {count}{of} items released, {left} wait for a label"
+    return Outcome(data={"run": str(run), "released": count, "waiting": left}, view=view)
 
 
 @app.command("export")

@@ -18,6 +18,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import traceback
 import unicodedata
@@ -31,6 +32,7 @@ import typer
 
 from raysal.cli.ending import has_come, how_it_ended
 from raysal.errors import ItemsLost, RaysalError, RaysalWarning
+from raysal.messages import with_places
 from raysal.store import dumps
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -154,7 +156,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(_json_line(outcome.data))
     elif isinstance(outcome.view, str):
-        print(with_urls(outcome.view))
+        print(with_places(outcome.view))
     else:
         from rich.console import Console
 
@@ -208,7 +210,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         One line for people, and the exit code.
     """
     if isinstance(error, RaysalError):
-        return with_urls(_one_line(error)), error.exit_code
+        return _one_line(error), error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort) or has_come():
         return how_it_ended()
     usage = getattr(
@@ -226,20 +228,24 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"unexpected {type(error).__name__}: {_one_line(error)}; --debug shows where", 1
 
 
+_WORDS = (
+    (re.compile("Value error, "), ""),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"out of range; use \1 or more"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"out of range; use \1 or less"),
+    (re.compile("Input should be a valid integer.*"), "not a valid integer"),
+    (re.compile("Input should be a valid number.*"), "not a valid number"),
+)
+"""What newer versions of typer say of values in the words of pydantic, and how it is said here."""
+
+
 def _usage(error: BaseException, message: str) -> tuple[str, int]:
+    for words, own in _WORDS:
+        message = words.sub(own, message)
     context = getattr(error, "ctx", None)
     path = "raysal" if context is None else context.command_path
     if path.endswith(" embed") and "unexpected extra argument" in message:  # the shell has replaced a pattern
         message = f"{message.rstrip('.')}; one source is taken: quote a pattern, as 'data/*.parquet'"
     return f"{_one_line(message).rstrip('.')}; see `{path} --help`", int(getattr(error, "exit_code", USER))
-
-
-def with_urls(message: str) -> str:
-    """A message with the URLs of pools in buckets, where it has the directories that stand for them here."""
-    mirrors = sys.modules.get("raysal.pool.mirror")
-    for mirror in mirrors.known_mirrors() if mirrors is not None else ():
-        message = message.replace(str(mirror.directory), mirror.place)
-    return message
 
 
 def _one_line(message: object) -> str:

@@ -1,4 +1,4 @@
-"""`raysal pool`: show what a pool holds and what it lost, check and rewrite its files, and take items out of it."""
+"""`raysal pool`: show what a pool holds, lost and changed, check and rewrite its files, and take items out of it."""
 
 from __future__ import annotations
 
@@ -179,6 +179,37 @@ def remove(
     before = f"; {counted(done.before, 'item')} had been taken out before" if done.before else ""
     view = f"{pool}: {counted(done.removed, 'item')} taken out{before}, {counted(done.items, 'item')} left"
     return Outcome(data={"pool": str(pool), **asdict(done)}, view=view)
+
+
+@app.command("changes")
+def changes(
+    pool: PoolPath,
+    since: Annotated[int, Option(min=0, help="Only what came after the generation of this number.")] = 0,
+    k: Annotated[int, Option("-k", min=0, help="Items to list, the last ones; 0 is all.")] = 20,
+    json: Json = False,
+    debug: Debug = False,
+) -> Outcome:
+    """Show which items changed: the key, the id before, the id since, and the generation that came with it.
+
+    An id means one item for good, so an item whose file changed has a new one under its old key.
+    """
+    del json, debug
+    from raysal.cli.tables import table_view
+    from raysal.pool import changes_of, open_pool
+
+    with progress("looking"):
+        look_now()
+        opened = open_pool(pool)
+        found = changes_of(opened, since)
+    last = found[-k:] if k else found
+    data = {"pool": str(pool), "generation": opened.generation, "since": since, "count": len(found)}
+    data |= {"changes": [change._asdict() for change in last]}
+    if not found:
+        after = f" after generation {since}" if since else ""
+        return Outcome(data=data, view=f"{pool}: no item has changed{after}")
+    rows = [("(not kept)" if one.key is None else one.key, *map(str, one[1:])) for one in last]
+    words = f"{pool}: {counted(len(found), 'change')}" + ("; -k 0 lists all" if len(last) < len(found) else "")
+    return Outcome(data=data, view=table_view(("key", "old id", "id", "generation"), rows, words))
 
 
 @app.command("compact")

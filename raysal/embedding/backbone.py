@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raysal.embedding.rendering import PLAIN, Rendering
 from raysal.embedding.torch_model import one_vector_each
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Backbone:
     std: Scale
     fast: bool = False
     """Whether pictures are read by `decode.fast_square_pixels`, else by `decode.square_pixels`."""
+    rendering: Rendering = PLAIN
+    """What is seen of a picture."""
 
     def features(self, batch: torch.Tensor) -> torch.Tensor:
         """The vectors [n, d] of normalised pictures. Gradients flow through it.

@@ -16,6 +16,8 @@ Pitfalls:
 
 - Load weights where a method first needs them, never in the constructor, and keep them out of the instance (a module
   function with `functools.lru_cache`). Encoders are pickled to the workers, and configs are checked without weights.
+- An encoder of pictures that hands the square of a picture to a model inherits `raysal.embedding.rendering.Renders`,
+  so that it can be told channels and a stretch.
 - Everything that changes a vector belongs in the fingerprint: the weights, the preprocessing, the size of an image.
   A field that changes no vector, such as a device, is marked `field(metadata={"record": False})`. A field that came
   later, as `precision`, is not recorded where it has its default, so that older pools stay what they are.

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import checked_columns, unit_contents
 from raysal.embedding.file_hashes import FileHashes
-from raysal.embedding.origin import TAKE_IN, check_fields, stamp_of
+from raysal.embedding.origin import TAKE_IN, stamp_of
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.recorded import encoder_fields, source_fields, with_absolute_paths
+from raysal.embedding.recorded import check_fields, encoder_fields, later_fields, source_fields, with_absolute_paths
 from raysal.embedding.rounding import Rounding
 from raysal.errors import SourceChanged, SourceError
 from raysal.pool import Pool
@@ -101,8 +101,6 @@ class Changes:
     """The names of those among them that it took in as they were; the others are new."""
     as_before: list[SourceFile] = field(default_factory=list)
     """Files whose items the pool has, and of which it does not know size and time."""
-    gone: int = 0
-    """Files that it took in and that are not there any more."""
 
 
 def find_changes(pool: Pool, source: FileSource, known: KnownFiles, hashes: FileHashes | None = None) -> Changes:
@@ -134,7 +132,6 @@ def find_changes(pool: Pool, source: FileSource, known: KnownFiles, hashes: File
         found.as_before += [file for file in some if file.name in had]
         found.files += [file for file, one in zip(some, same, strict=True) if not one and file.name not in had]
         found.changed |= {file.name for file, one in zip(some, same, strict=True) if not one and file.name not in new}
-    found.gone = int(known.gone.sum())
     return found
 
 
@@ -153,7 +150,7 @@ def check_changed_pool(pool: Pool, source: Source, encoder: Encoder) -> None:
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
         encoder = replace(encoder, dim=pool.dim)
     fix = "name what the pool was made of, or another pool directory"
-    check_fields(pool.path, "encoder", pool.manifest.encoder, *encoder_fields(encoder), fix)
+    check_fields(pool.path, "encoder", pool.manifest.encoder, *encoder_fields(encoder), fix, later_fields(encoder))
     source = with_absolute_paths(source)
     if source_fields(source)[0] == pool.manifest.source["name"]:
         source = as_begun(source, pool.manifest.source.get("config", {}))

@@ -16,6 +16,7 @@ from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
 from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
+from raysal.embedding.rendering import Renders
 from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
 from raysal.errors import ConfigError, EncoderError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Torch:
+class Torch(Renders):
     """`torch:<module>:<callable>`: the callable takes no arguments and returns a `torch.nn.Module`.
 
     The module takes float32 [n, 3, size, size], normalised to (x - mean) / std with x in 0..1, and returns [n, d] or
@@ -40,6 +41,7 @@ class Torch:
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size < 1:
             raise ConfigError("encoder.size", f"{self.size} pixels", "use 1 or more")
         if min(self.std) <= 0:
@@ -58,7 +60,7 @@ class Torch:
     def preprocessing(self) -> Mapping[str, Any]:
         """The resize filter, the size and the normalisation, as JSON-able values."""
         found = {"resize": RESIZE, "size": self.size, "mean": list(self.mean), "std": list(self.std)}
-        return {**found, **in_preprocessing(self.precision)}
+        return {**found, **in_preprocessing(self.precision), **self.rendering.in_preprocessing()}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -66,7 +68,7 @@ class Torch:
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
-        return square_pixels(key, payload, self.size)
+        return square_pixels(key, payload, self.size, self.rendering)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
@@ -84,6 +86,7 @@ class Torch:
             size=self.size,
             mean=(255 * r, 255 * g, 255 * b),
             std=(255 * u, 255 * v, 255 * w),
+            rendering=self.rendering,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from math import ceil, floor
 from typing import Any
 
@@ -14,8 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from raysal.embedding.fits import is_fits, open_fits
 from raysal.embedding.jpeg import scaled_jpeg
 from raysal.embedding.pixels import CONVERT, KINDS, check_size, fixed_range, to_eight_bits
-from raysal.embedding.tiff import is_tiff, open_tiff
-from raysal.errors import BadItem
+from raysal.embedding.rendering import PLAIN, Rendering, check_channels, rendered
+from raysal.embedding.tiff import is_tiff, open_tiff, tiff_numbers
+from raysal.errors import BadItem, MissingExtra
+from raysal.sources.fits_images import fits_pixels
+from raysal.sources.tiff_pages import page_alone, page_places
 from raysal.types import Cut, Pixels
 
 MAX_PIXELS = 89_478_485
@@ -28,7 +32,7 @@ _PNG_GREY, _PNG_RGB = 0, 2
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 
 
-def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
+def decode_image(key: str, payload: object, least: int = 0, rendering: Rendering = PLAIN) -> Image.Image:
     """Decode an image to RGB; docs/images.md has the rules for every format.
 
     The EXIF orientation is applied. Transparent pixels are blended with white. Unsigned numbers of N bits map their
@@ -36,8 +40,11 @@ def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
 
     Args:
         key: the item's name, for the error.
-        payload: encoded bytes, pixels uint8 [h, w], [h, w, 1] or [h, w, 3], `Pixels`, or a `Cut`.
+        payload: encoded bytes, pixels uint8 [h, w], [h, w, 1] or [h, w, 3], `Pixels`, or a `Cut`. With a rendering,
+            numbers of any type and any number of channels.
         least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, if both sides stay this long or longer. 0: whole.
+        rendering: which channels are seen, and with which stretch. Then all is decoded, and a part that is cut out
+            looks as it does in the whole.
 
     Returns:
         The image in mode RGB.
@@ -45,23 +52,26 @@ def decode_image(key: str, payload: object, least: int = 0) -> Image.Image:
     Raises:
         BadItem: it is empty, truncated, not an image, too large, or what its pixels look like is not known.
     """
-    image = _decode(key, payload, least)
+    image = _decode(key, payload, least, rendering)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _decode(key: str, payload: object, least: int = 0) -> Image.Image:
+def _decode(key: str, payload: object, least: int = 0, rendering: Rendering = PLAIN) -> Image.Image:
     """As `decode_image`, but grey stays grey: mode L or RGB. `least` is as for `_open`."""
-    if isinstance(payload, np.ndarray):
-        return _from_array(key, payload)
-    if isinstance(payload, Pixels):
-        return _from_numbers(key, payload)
     if isinstance(payload, Cut):
-        return _cut_out(key, payload)
+        return _cut_out(key, payload, rendering)
+    if isinstance(payload, np.ndarray | Pixels):
+        if rendering:
+            pixels = payload if isinstance(payload, Pixels) else Pixels(values=payload)
+            return rendered(key, pixels, rendering, MAX_PIXELS)
+        return _from_array(key, payload) if isinstance(payload, np.ndarray) else _from_numbers(key, payload)
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise BadItem(key, f"an image is bytes or a uint8 array, not {type(payload).__name__}")
     if len(payload) == 0:
         raise BadItem(key, "empty file")
     try:
+        if rendering:
+            return rendered(key, _numbers_of_file(key, bytes(payload), rendering.channels), rendering, MAX_PIXELS)
         return _to_grey_or_rgb(key, _open(key, payload, least))
     except BadItem:
         raise
@@ -71,6 +81,55 @@ def _decode(key: str, payload: object, least: int = 0) -> Image.Image:
         raise BadItem(key, f"too large: {error}") from None
     except Exception as error:  # the plugin of a format may raise anything on bad bytes
         raise BadItem(key, f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def _numbers_of_file(key: str, data: bytes, wanted: tuple[str, ...]) -> Pixels:
+    """The numbers of a file, as exactly as they are read: the channels that are wanted, and maybe others."""
+    if is_fits(data[:64]):
+        try:
+            return fits_pixels(io.BytesIO(data), wanted)
+        except ValueError as error:
+            raise BadItem(key, str(error)) from None
+        except MissingExtra as error:
+            raise BadItem(key, "FITS needs the module 'astropy'", error.fix) from None
+    if is_tiff(data[:64]) and (found := _numbers_of_tiff(key, data, wanted)) is not None:
+        return found
+    image = _open(key, data, 0)
+    if image.mode in _WIDE_MODES and image.format in _WIDE_FORMATS and "transparency" not in image.info:
+        return Pixels(values=np.asarray(image).astype(np.uint16))
+    image = _to_grey_or_rgb(key, image)
+    return Pixels(values=np.asarray(image), channels=("R", "G", "B") if image.mode == "RGB" else ())
+
+
+def _numbers_of_tiff(key: str, data: bytes, wanted: tuple[str, ...]) -> Pixels | None:
+    """The bands of the first page of a TIFF file; of several pages of one band, those that are wanted, by number."""
+    file = io.BytesIO(data)
+    places = page_places(file)
+    if not wanted or len(places) == 1:
+        first = tiff_numbers(key, data, MAX_PIXELS)
+        if first is None or wanted or first.channels[:3] != ("R", "G", "B"):
+            return first
+        return replace(first, values=first.values[..., :3], channels=first.channels[:3])  # others are not shown
+    pages: dict[str, Pixels] = {}
+    for name in dict.fromkeys(("0", *wanted)):
+        check_channels(key, (name,), tuple(map(str, range(len(places)))))
+        found = tiff_numbers(key, page_alone(file, places[int(name)], len(places)), MAX_PIXELS)
+        if found is None or found.values.shape[2] != 1:
+            if name == "0":  # the first page is a picture by itself
+                return found
+            raise BadItem(key, f"its page {name} is not of one band", "choose other channels")
+        pages[name] = found
+    shapes = {name: pages[name].values.shape for name in dict.fromkeys(wanted)}
+    if len(set(shapes.values())) > 1:
+        sizes = ", ".join(f"{name} {shape[1]} x {shape[0]}" for name, shape in shapes.items())
+        raise BadItem(key, f"its pages are not of one size: {sizes}", "choose other channels")
+    ends = {pages[name].stated for name in shapes}
+    values = [pages[name].values for name in shapes]
+    if len(types := {one.dtype for one in values}) > 1:
+        raise BadItem(key, f"its pages are of several types: {', '.join(map(str, types))}", "choose other channels")
+    return Pixels(
+        values=np.concatenate(values, axis=2), stated=ends.pop() if len(ends) == 1 else None, channels=tuple(shapes)
+    )
 
 
 def _open(key: str, payload: bytes | bytearray | memoryview, least: int) -> Image.Image:
@@ -96,10 +155,10 @@ def _open(key: str, payload: bytes | bytearray | memoryview, least: int) -> Imag
         return image
 
 
-def _cut_out(key: str, cut: Cut) -> Image.Image:
+def _cut_out(key: str, cut: Cut, rendering: Rendering) -> Image.Image:
     """The whole pixels that a box touches, of those in the picture."""
     try:
-        image = cut.whole.decoded(lambda payload: _decode(key, payload))
+        image = cut.whole.decoded(lambda payload: _decode(key, payload, rendering=rendering))
     except BadItem as error:  # it may name another part of the picture
         raise BadItem(key, error.problem, error.fix) from None
     left, top, right, bottom = cut.box
@@ -209,14 +268,14 @@ def _from_numbers(key: str, pixels: Pixels) -> Image.Image:
         values = values[..., 0]
     if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)) or values.dtype.kind not in KINDS:
         problem = f"pixels {values.dtype} {values.shape}, expected numbers [h, w], [h, w, 1] or [h, w, 3]"
-        raise BadItem(key, problem, "choose one or three channels of the source (`channels`)")
+        raise BadItem(key, problem, "choose one or three channels of the encoder (--channel), or of the source")
     check_size(key, values.shape[1], values.shape[0], MAX_PIXELS)
     kind, bits = KINDS[values.dtype.kind], 1 if values.dtype.kind == "b" else 8 * values.dtype.itemsize
     black, white = fixed_range(key, kind, bits, pixels.stated, "`stated_range` of the source")
     return Image.fromarray(to_eight_bits(key, values, black, white))
 
 
-def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
+def square_pixels(key: str, payload: object, size: int, rendering: Rendering = PLAIN) -> NDArray[np.uint8]:
     """Decode an image and stretch the whole of it to a square, with Pillow's bicubic filter.
 
     The filter treats every channel alike. Grey is therefore made RGB after it, for a third of the work.
@@ -225,6 +284,7 @@ def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
         key: the item's name, for the error.
         payload: as for `decode_image`.
         size: side of the square in pixels.
+        rendering: as for `decode_image`.
 
     Returns:
         Pixels uint8 [size, size, 3].
@@ -232,13 +292,13 @@ def square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
     Raises:
         BadItem: as `decode_image`.
     """
-    image = _decode(key, payload)
+    image = _decode(key, payload, rendering=rendering)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def fast_square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8]:
+def fast_square_pixels(key: str, payload: object, size: int, rendering: Rendering = PLAIN) -> NDArray[np.uint8]:
     """As `square_pixels`, but a JPEG is decoded at a fraction of its size, and torch does the resize.
 
     The fraction is the smallest of 1, 1/2, 1/4 and 1/8 that leaves both sides at least twice `size`. The resize alone
@@ -248,6 +308,7 @@ def fast_square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8
         key: the item's name, for the error.
         payload: as for `decode_image`.
         size: side of the square in pixels.
+        rendering: as for `decode_image`; a JPEG is then decoded at its own size.
 
     Returns:
         Pixels uint8 [size, size, 3].
@@ -257,9 +318,9 @@ def fast_square_pixels(key: str, payload: object, size: int) -> NDArray[np.uint8
     """
     import torch
 
-    pixels = scaled_jpeg(payload, 2 * size, MAX_PIXELS)
+    pixels = None if rendering else scaled_jpeg(payload, 2 * size, MAX_PIXELS)
     if pixels is None:
-        pixels = np.array(_decode(key, payload, least=2 * size))
+        pixels = np.array(_decode(key, payload, 2 * size, rendering))
     if pixels.shape[:2] == (size, size):
         return np.ascontiguousarray(np.broadcast_to(pixels.reshape(size, size, -1), (size, size, 3)))
     bands = torch.from_numpy(np.ascontiguousarray(pixels)).view(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)

@@ -14,6 +14,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from raysal.embedding.encoding import Encoding, halving_warner
+from raysal.errors import EncoderError
+from raysal.messages import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +45,25 @@ def devices_of(device: str) -> tuple[str, ...]:
         if (count := torch.cuda.device_count()) > 1:
             return tuple(f"cuda:{number}" for number in range(count))
     return tuple(name.strip() for name in device.split(","))
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine has not, before anything is loaded or written. Of the CPU torch is not asked.
+
+    Args:
+        device: in torch's words.
+
+    Raises:
+        EncoderError: the device cannot be used.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises an AssertionError
+        raise EncoderError("device", f"{device!r} cannot be used ({brief(error)})", "pass --device cpu") from None
 
 
 def on_device(encoder: Encoder, device: str) -> Encoder:

@@ -15,6 +15,7 @@ from raysal.embedding.decode import fast_square_pixels, square_pixels
 from raysal.embedding.devices import PerDevice
 from raysal.embedding.efficientnet_layers import Network, network_of, passes
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
+from raysal.embedding.rendering import Renders
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, fingerprint_of, place_model, run_model
 from raysal.errors import ConfigError, MissingExtra
 
@@ -33,7 +34,7 @@ MIN_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetLite0:
+class EfficientNetLite0(Renders):
     """EfficientNet-Lite0: the last convolution's output, averaged over the image (Tan & Le, arXiv 1905.11946).
 
     A vector has 1280 features. One core embeds about 1400 images/s at 64 pixels and 120 at the native 224; decoding
@@ -50,6 +51,7 @@ class EfficientNetLite0:
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.arg not in ("", "fast"):
             raise ConfigError("encoder.arg", f"{self.arg!r} is not a kind of it", "efficientnet_lite0, or with :fast")
         if self.size < MIN_SIZE:
@@ -68,7 +70,7 @@ class EfficientNetLite0:
         return DIM
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """The resize filter, the size, the normalisation, the pooling and the precision, as JSON-able values."""
+        """What becomes of a picture, the normalisation, the pooling and the precision, as JSON-able values."""
         return {
             "resize": FAST_RESIZE if self.arg else RESIZE,
             "size": self.size,
@@ -76,6 +78,7 @@ class EfficientNetLite0:
             "pooling": "mean",
             **({"batch norms": "folded"} if self.arg else {}),
             **in_preprocessing(self.precision),
+            **self.rendering.in_preprocessing(),
         }
 
     def fingerprint(self) -> str:
@@ -84,7 +87,7 @@ class EfficientNetLite0:
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels` and `decode.fast_square_pixels`."""
-        return (fast_square_pixels if self.arg else square_pixels)(key, payload, self.size)
+        return (fast_square_pixels if self.arg else square_pixels)(key, payload, self.size, self.rendering)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, 1280] of pixels uint8 [size, size, 3]."""
@@ -101,6 +104,7 @@ class EfficientNetLite0:
             mean=MEAN,
             std=STD,
             fast=bool(self.arg),
+            rendering=self.rendering,
         )
 
 

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of, text_array
 from raysal.embedding.origin import Progress, no_progress
 from raysal.errors import Damaged
-from raysal.pool.generations import FILES
 from raysal.pool.lanes import text_hashes
 from raysal.pool.place import files_of
-from raysal.pool.taken_files import SHA256, KnownFiles, digests_in
+from raysal.pool.sealed_table import check_seal, write_sealed_table
+from raysal.pool.taken_files import SHA256, SHA256_TABLE, KnownFiles, digests_in
 from raysal.store import sha256_of
 from raysal.types import SourceFile
 
-TABLE = f"{FILES}/sha256.parquet"
+TABLE = SHA256_TABLE
 THREADS = 8
 """Threads that hash: a disk in a network answers several at once, and one core hashes 1 to 2 GB/s."""
 _SOME = 1 << 10
@@ -107,7 +107,7 @@ class FileHashes:
         self._found: list[NDArray[np.uint8]] = []
         table = files_of(pool).find(TABLE)
         if len(known) and table.exists():
-            names, numbers, digests = _read(table)
+            names, numbers, digests = _read(table, files_of(pool).where(TABLE))
             places = known.places_of_hashes(names)
             rows = np.flatnonzero(places >= 0)
             rows = rows[known.generations[places[rows]] == numbers[rows]]
@@ -161,7 +161,7 @@ class FileHashes:
             pa.FixedSizeBinaryArray.from_buffers(SHA256.type, len(rows), [None, values]),
         ]
         table = pa.Table.from_arrays(columns, schema=_SCHEMA)
-        files_of(pool).write(TABLE, lambda temporary: pq.write_table(table, temporary))
+        files_of(pool).write(TABLE, lambda temporary: write_sealed_table(temporary, _SCHEMA, [table]))
 
     def _met(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """The hashes of the names of what was met, ascending, and the digests."""
@@ -172,11 +172,12 @@ class FileHashes:
         return self._names[0], self._found[0]
 
 
-def _read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+def _read(path: Path, where: Path | str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Names, generations and digests of the table."""
+    fix = "delete it: contents are compared then, and it is made anew"
+    check_seal(path, where, fix)
     try:
         table = pq.read_table(path, schema=_SCHEMA)
         return numbers_of(table["name"]), numbers_of(table["generation"]), digests_in(table)[0]
     except (pa.ArrowException, OSError, TypeError, ValueError) as error:
-        fix = "delete it: contents are compared then, and it is made anew"
-        raise Damaged(path, f"cannot be read ({error})", fix) from None
+        raise Damaged(where, f"cannot be read ({error})", fix) from None

@@ -26,6 +26,7 @@ from raysal.embedding.backbone import Backbone, Scale
 from raysal.embedding.decode import fast_square_pixels, square_pixels
 from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
+from raysal.embedding.rendering import PLAIN, Rendering, rendering_in
 from raysal.embedding.torch_model import FAST_RESIZE, RESIZE, place_model, run_model
 from raysal.embedding.trainable import BACKBONES
 from raysal.errors import Damaged, EncoderError
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     import torch
 
 MODEL, WEIGHTS, HEAD = "model.json", "weights.safetensors", "head.safetensors"
-VERSION = 1
-"""Of the layout of a model's directory."""
+VERSION = 2
+"""Of the layout of a model's directory. 1 has no rendering; a model without one is still written so."""
 RESTORE = "restore it from a copy, or train the model again"
 
 
@@ -52,6 +53,8 @@ class ModelRecord:
     std: Scale
     fast: bool
     """How pictures are read; see `Backbone`."""
+    rendering: Rendering = PLAIN
+    """What is seen of them."""
     dim: int
     """Length of a vector."""
     classes: tuple[str, ...]
@@ -80,20 +83,26 @@ class ModelRecord:
                 problem, fix = "its training has not finished", "run the same `raysal finetune` again to finish it"
             raise EncoderError(f"finetuned:{path}", problem, fix)
         record = read_sealed(path / MODEL, RESTORE)
-        if record.get("version") != VERSION:
-            problem = f"version {record.get('version')}, this raysal reads {VERSION}"
+        if record.get("version") not in range(1, VERSION + 1):
+            problem = f"version {record.get('version')}, this raysal reads 1 to {VERSION}"
             raise EncoderError(f"finetuned:{path}", problem, "update raysal")
         names = ("size", "fast", "dim", "backbone", "weights", "training")
         mean, std, classes = (tuple(record[name]) for name in ("mean", "std", "classes"))
-        return cls(path=path, mean=mean, std=std, classes=classes, **{name: record[name] for name in names})
+        rest = {name: record[name] for name in names}
+        return cls(path=path, mean=mean, std=std, classes=classes, rendering=rendering_in(record), **rest)
 
     def to_json(self) -> dict[str, Any]:
         """The record as `read` takes it."""
         names = ("size", "mean", "std", "fast", "dim", "classes", "backbone", "weights", "training")
-        return {"version": VERSION, **{name: getattr(self, name) for name in names}}
+        version = VERSION if self.rendering else 1
+        return {
+            "version": version,
+            **{name: getattr(self, name) for name in names},
+            **self.rendering.in_preprocessing(),
+        }
 
     def preprocessing(self) -> dict[str, Any]:
-        """The resize filter, the size and the normalisation, as JSON-able values."""
+        """What becomes of a picture, and the normalisation, as JSON-able values."""
         resize = FAST_RESIZE if self.fast else RESIZE
         return {
             "resize": resize,
@@ -101,6 +110,7 @@ class ModelRecord:
             "mean": list(self.mean),
             "std": list(self.std),
             "range": "0..255",
+            **self.rendering.in_preprocessing(),
         }
 
     @property
@@ -131,7 +141,7 @@ class ModelRecord:
             problem = f"its weights do not fit {self.backbone['name']} ({' '.join(str(error).split())[:200]})"
             fix = "build the network as it was built when it was trained"
             raise EncoderError(f"finetuned:{self.path}", problem, fix) from None
-        pixels = {"size": self.size, "mean": self.mean, "std": self.std, "fast": self.fast}
+        pixels = {"size": self.size, "mean": self.mean, "std": self.std, "fast": self.fast, "rendering": self.rendering}
         return type(built)(name=f"finetuned:{self.path}", module=built.module, **pixels)  # type: ignore[arg-type]
 
 
@@ -139,8 +149,8 @@ class ModelRecord:
 class FineTuned:
     """`finetuned:<directory>`: what `raysal finetune` made of an image encoder (docs/models.md).
 
-    A vector is what the network shows its classifier. Pictures have the size and the normalisation of the training;
-    both are in the model's record.
+    A vector is what the network shows its classifier. Pictures have the channels, the stretch, the size and the
+    normalisation of the training; all are in the model's record.
     """
 
     arg: Path
@@ -180,7 +190,7 @@ class FineTuned:
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels` and `decode.fast_square_pixels`."""
         record = self.record
-        return (fast_square_pixels if record.fast else square_pixels)(key, payload, record.size)
+        return (fast_square_pixels if record.fast else square_pixels)(key, payload, record.size, record.rendering)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""

@@ -30,16 +30,17 @@ from raysal.embedding.changes import (
     unchanged_ids,
 )
 from raysal.embedding.file_hashes import FileHashes, hashed
+from raysal.embedding.left_behind import files_left_behind
 from raysal.embedding.moves import Met, OwnersThere
 from raysal.embedding.origin import Progress, check_contents, remember
-from raysal.embedding.recorded import source_fields, source_record
+from raysal.embedding.recorded import recorded_places, source_fields, source_record
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.errors import SourceChanged
 from raysal.pool import Pool, PoolWriter
-from raysal.pool.generations import newest_generation
+from raysal.pool.generations import newest_generation, newest_source
 from raysal.pool.growth import BEGUN, Begun, clear_chunks, discard, planned_files, read_begun
-from raysal.pool.key_index import extend
+from raysal.pool.key_index import extend_all
 from raysal.pool.layout import MANIFEST, Manifest, mark_changed, read_stamp
 from raysal.pool.place import files_of
 from raysal.pool.removing import kept_out
@@ -65,7 +66,7 @@ class Growth:
     replaced: int = 0
     """items that changed, and that new ones stand for"""
     gone: int = 0
-    """files that the pool took in and that are not in the source any more"""
+    """files that the pool took in and that are not in the source any more, and whose items no other file has"""
     items: int = 0
     """items that came, quarantined ones included"""
     quarantined: int = 0
@@ -93,8 +94,12 @@ def can_grow(pool: Path, source: Source) -> bool:
     if not newest_generation(pool) and sum(1 for _ in (pool / "commits").glob("*.json")) < manifest.chunks:
         return False
     name, fields = source_fields(source)
-    recorded = manifest.source.get("config", {})
-    same = all(recorded.get(field) == value for field, value in json.loads(json.dumps(fields)).items())
+    begun = newest_source(pool)
+    recorded, fields = dict(begun.get("config", {})), json.loads(json.dumps(fields))
+    if not recorded_places(recorded) <= recorded_places(fields):
+        moved = newest_generation(pool) and name == begun["name"] and source.fingerprint() == begun["fingerprint"]
+        return bool(moved)
+    same = all(recorded.get(field) == value for field, value in fields.items() if field not in ("path", "also"))
     return bool(name == manifest.source["name"] and same)
 
 
@@ -145,15 +150,18 @@ def grow(
     elif begun is not None:
         done.append(_finish(out, source, encoder, begun, work, report))
     pool = Pool(out)
-    extend(out, pool.chunks)  # each unit asks for its keys: a pool of an older raysal has no index yet
+    # Each unit asks for its keys: a pool of an older raysal has no index yet.
+    extend_all(out, pool.chunks, pool.records)
     known = KnownFiles(out, pool.generation)
     hashes = FileHashes(out, known, checking) if check == "hash" else None
     changes = find_changes(pool, source, known, hashes)
     kept_ids, read = unchanged_ids(pool, source, [file.name for file in changes.files if file.name in changes.changed])
-    if (planned := _plan(pool, source, known, changes, kept_ids, hashes)) is not None:
+    planned, met = _plan(pool, source, known, changes, kept_ids, hashes)
+    gone = files_left_behind(pool, known, met)
+    if planned is not None:
         done.append(_finish(out, source, encoder, planned, work, report))
     if done:
-        extend(out, done[-1].pool.chunks)
+        extend_all(out, done[-1].pool.chunks, done[-1].pool.records)
     if hashes is not None and planned is None:
         hashes.write(out)
     remember(out, stamp)
@@ -162,7 +170,7 @@ def grow(
         embedded=sum(one.embedded for one in done),
         added=sum(one.added for one in done),
         replaced=sum(one.replaced for one in done),
-        gone=changes.gone,
+        gone=gone,
         checked=read,
         items=sum(one.items for one in done),
         quarantined=sum(one.quarantined for one in done),
@@ -223,8 +231,9 @@ def _plan(
     changes: Changes,
     kept_ids: NDArray[np.int64],
     hashes: FileHashes | None,
-) -> Begun | None:
-    """Decide which items come under which ids, and begin; None if none do. `kept_ids` are as they were."""
+) -> tuple[Begun | None, NDArray[np.int64]]:
+    """Decide which items come under which ids, and begin: what was begun, and `Met.runs`. `kept_ids` stay."""
+    no_runs = np.empty((0, 2), np.int64)
     files = changes.files
     before = list(changes.as_before)
     single = _is_single(source, [file.name for file in files], pool.manifest.chunk_rows)
@@ -234,11 +243,11 @@ def _plan(
         before += [file for file in files if file.name in touched]
         files = [file for file in files if file.name not in touched]
     if not files:
-        return None
+        return None, no_runs
     names = [file.name for file in files]
     rows = pool.manifest.chunk_rows
     if next(iter(source.units_in(names, rows)), None) is None:
-        return None
+        return None, no_runs
     check_keys(_Listing(source, names), rows)  # type: ignore[arg-type]
     first_id = pool.manifest.items if pool.changed is None else pool.changed.next_id
     first_chunk = pool.manifest.chunks if pool.changed is None else pool.changed.next_chunk
@@ -260,7 +269,7 @@ def _plan(
         else:
             kept.append([unit.index, unit.index + 1])
     if not chunks:
-        return None
+        return None, met.runs
     came = ((file, *spans.get(file.name, (0, 0))) for file in files)
     taken = chain(
         (TakenFile(file=file, first_id=first, items=count) for file, first, count in came),
@@ -283,7 +292,7 @@ def _plan(
     )
     clear_chunks(pool.path, begun.range)  # of a compaction that was stopped
     begun.write(pool.path)
-    return begun
+    return begun, met.runs
 
 
 def _with_digests(taken: Iterable[TakenFile], hashes: FileHashes | None) -> Iterator[TakenFile]:

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
 from raysal.embedding.base import Encoder
+from raysal.embedding.beginning import begun_or_nothing, check_place
 from raysal.embedding.changes import FileSource, FirstSpans
-from raysal.embedding.devices import devices_of, on_device
+from raysal.embedding.devices import check_device, devices_of, on_device
 from raysal.embedding.file_hashes import TABLE, hashed
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
@@ -26,7 +27,13 @@ from raysal.embedding.origin import (
 )
 from raysal.embedding.precision import check_precision
 from raysal.embedding.ranges import check_arguments
-from raysal.embedding.recorded import encoder_for_source, encoder_record, manifest_for, with_absolute_paths
+from raysal.embedding.recorded import (
+    check_encoder,
+    encoder_for_source,
+    encoder_record,
+    manifest_for,
+    with_absolute_paths,
+)
 from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
@@ -37,6 +44,7 @@ from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import OfFiles, PassesOver, Source
 from raysal.sources.begun import listed_for
+from raysal.sources.listed_once import listed_once
 from raysal.store import check_kind
 from raysal.types import Check, Metric, PassedOver, Stamp
 
@@ -73,7 +81,7 @@ class EmbedReport:
     replaced: int = 0
     """items of it that changed, and that new ones stand for"""
     gone: int = 0
-    """files that it took in and that are not in the source any more; their items stay"""
+    """files that it took in and that are not in the source any more, and whose items no other file has: they stay"""
 
     @property
     def items_per_second(self) -> float:
@@ -81,6 +89,7 @@ class EmbedReport:
         return self.embedded / self.seconds if self.seconds else 0.0
 
 
+@listed_once()
 def embed(
     source: Source,
     encoder: Encoder,
@@ -150,7 +159,8 @@ def embed(
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
         FingerprintMismatch: `out` holds a pool of another encoder.
         SourceChanged: `out` holds a pool of another source, or the source has other contents now.
-        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version.
+        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version; or it is no pool,
+            and holds other files.
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
@@ -167,11 +177,14 @@ def embed(
     )
     pool = directory_of(out).absolute()
     check_kind(pool, MANIFEST)  # before a long listing
+    check_place(pool)
     source = listed_for(pool, with_absolute_paths(source))
     encoder = encoder_for_source(encoder, source, device)
     device = getattr(encoder, "device", "cpu")
     if backend == "local":
         work = replace(work, devices=devices_of(device))
+        for one in work.devices:
+            check_device(one)
         encoder = on_device(encoder, work.devices[0])
         check_precision(getattr(encoder, "precision", "float32"), work.devices[0])
     else:
@@ -192,16 +205,17 @@ def embed(
         if not chunk_rows:
             same["chunk_rows"] = begun.chunk_rows
         with files_of(pool).writing():
+            check_encoder(pool, encoder)
             PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
             return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, check, shares)
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
-    pool.mkdir(parents=True, exist_ok=True)
-    with files_of(pool).writing():  # a second writer would remove the files that this one has staged
+    with begun_or_nothing(pool):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
         manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
         check_listing(pool, manifest, source)
+        check_encoder(pool, encoder)
         writer = PoolWriter(pool, manifest)
         checked = check_contents(pool, manifest, writer.committed, source, stamp, checking, trusted=check == "fast")
         files_of(pool).delete([TABLE])  # the next line says what the pool takes in from now on
@@ -221,7 +235,7 @@ def embed(
         )
         if new or checked:
             check_unchanged(source, stamp)
-        extend_by_records(pool, (writer.committed[index] for index in sorted(writer.committed)), dim)
+        extend_by_records(pool, [writer.committed[index] for index in sorted(writer.committed)], dim)
     quarantined = sum(record["quarantined"] for record in writer.committed.values())
     check_lost(pool, quarantined, items, passed, **shares)
     check_blurred(pool, writer.committed.values())

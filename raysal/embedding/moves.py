@@ -14,7 +14,8 @@ from raysal.embedding.changes import FileSource
 from raysal.errors import DuplicateKeys, PoolError
 from raysal.pool import Pool
 from raysal.pool.lanes import text_hashes
-from raysal.pool.owners import has_parts, owner_keys
+from raysal.pool.owner_chunk import owner_keys
+from raysal.pool.owners import has_parts
 from raysal.pool.taken_files import KnownFiles, TakenFile
 from raysal.sources.keys import source_name
 from raysal.types import SourceFile, Unit
@@ -62,6 +63,11 @@ class Met:
             runs[-1] += count
         else:
             runs.extend((name, first_id, count))
+
+    @property
+    def runs(self) -> NDArray[np.int64]:
+        """The ids that lie in the files, int64 [n, 2]: the first of a run, and how many."""
+        return np.frombuffer(self._runs, np.int64).reshape(-1, 3)[:, 1:]
 
     def taken(self, files: Iterable[SourceFile]) -> Iterator[TakenFile]:
         """For each run of ids, the file that has it.
@@ -135,5 +141,8 @@ class OwnersThere:
         low, high = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
         if len(twice := np.flatnonzero(low < high)):
             problem = f"has the owner {keys[int(twice[0])]!r}, and the source has new or changed parts of it"
-            fix = "embed into another directory; its labels are matched by key (--rebind)"
+            fix = (
+                "embed into another directory; its labels are matched by key (--rebind). Files that were only touched "
+                "are known by their bytes where every embedding had --check hash"
+            )
             raise PoolError(self._pool.place, problem, fix)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysal.embedding.decode import check_text, square_pixels
 from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, computing_in, in_preprocessing
+from raysal.embedding.rendering import Renders
 from raysal.embedding.torch_model import RESIZE, fingerprint_of, measured_dim, place_model, run_model
 from raysal.errors import ConfigError, EncoderError, MissingExtra
 
@@ -33,7 +34,7 @@ class Loaded(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenClip:
+class OpenClip(Renders):
     """`open_clip:<model>/<weights>`, as `open_clip:ViT-B-32/laion2b_s34b_b79k`: a model of pictures and of texts.
 
     A pool holds pictures, and is searched by pictures and by texts: both become vectors of length 1 in one space. After
@@ -51,6 +52,7 @@ class OpenClip:
     device: str = field(default="cpu", metadata={"record": False})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.arg.startswith(("hf-hub:", "local-dir:")) and not all(self.arg.partition("/")):
             fix = "for example open_clip:ViT-B-32/laion2b_s34b_b79k"
             raise ConfigError("encoder.name", f"'open_clip:{self.arg}' names no weights", fix)
@@ -69,7 +71,8 @@ class OpenClip:
         """The resize filter, the size and the normalisation of pictures and of vectors. Loads the model."""
         found = load_model(self.arg, self.device)
         pixels = {"resize": RESIZE, "size": found.size, "mean": list(found.mean), "std": list(found.std)}
-        return {**pixels, "range": "0..255", "vectors": "of length 1", **in_preprocessing(self.precision)}
+        more = {**in_preprocessing(self.precision), **self.rendering.in_preprocessing()}
+        return {**pixels, "range": "0..255", "vectors": "of length 1", **more}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights of both halves and the preprocessing."""
@@ -77,7 +80,7 @@ class OpenClip:
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
-        return square_pixels(key, payload, load_model(self.arg, self.device).size)
+        return square_pixels(key, payload, load_model(self.arg, self.device).size, self.rendering)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d], of length 1, of pixels uint8 [size, size, 3]."""

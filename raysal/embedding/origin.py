@@ -20,15 +20,25 @@ from typing import Any
 from raysal.embedding.base import Encoder
 from raysal.embedding.batches import unit_contents
 from raysal.embedding.precomputed import Precomputed
-from raysal.embedding.recorded import encoder_fields, places_of, source_fields, with_absolute_paths
+from raysal.embedding.recorded import (
+    check_fields,
+    encoder_fields,
+    later_fields,
+    places_of,
+    recorded_places,
+    source_fields,
+    with_absolute_paths,
+)
 from raysal.errors import FingerprintMismatch, PoolError, SourceChanged, SourceError
 from raysal.pool import Manifest
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import METHODS, algorithm_of, as_hex, unread_digest
+from raysal.pool.generations import newest_generation, newest_source
 from raysal.pool.layout import MANIFEST, read_records, read_stamp, write_stamp
 from raysal.sources.base import Source, Stamped
 from raysal.sources.begun import as_begun
 from raysal.sources.keys import source_name
+from raysal.sources.listed_once import forget_listings
 from raysal.types import Stamp, Unit
 
 Progress = Callable[[int, int], None]
@@ -66,6 +76,7 @@ def stamp_of(source: Source) -> Stamp | None:
     age = time.time_ns() - stamp.newest_ns
     if 0 <= age < TICK_NS:
         time.sleep((TICK_NS - age) / 1e9)
+        forget_listings()
         stamp = source.stamp()
     return stamp
 
@@ -85,7 +96,8 @@ def check_listing(pool: Path, manifest: Manifest, source: Source) -> None:
     if not (pool / MANIFEST).exists():
         return
     begun = Manifest.read(pool)
-    if begun.source["fingerprint"] != manifest.source["fingerprint"]:
+    grown = newest_generation(pool) > 0  # and it is not of this source, or it would take in what is new
+    if grown or begun.source["fingerprint"] != manifest.source["fingerprint"]:
         raise SourceChanged(pool, what_changed(pool, begun, source, manifest.source["fingerprint"]), ELSEWHERE)
 
 
@@ -159,6 +171,7 @@ def check_unchanged(source: Source, before: Stamp | None) -> None:
     Raises:
         SourceError: a file was written, replaced or touched, or cannot be listed any more.
     """
+    forget_listings()
     now = stamp_of(source)
     if before is None or now is None or now.digest == before.digest:
         return
@@ -192,7 +205,7 @@ def check_origin(
     fix = "name what the pool was made of, or another pool directory"
     if isinstance(encoder, Precomputed) and encoder.dim == 0:
         encoder = dataclasses.replace(encoder, dim=begun.dim)
-    check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix)
+    check_fields(pool, "encoder", begun.encoder, *encoder_fields(encoder), fix, later_fields(encoder))
     source = with_absolute_paths(source)
     if source_fields(source)[0] == begun.source["name"]:
         source = as_begun(source, begun.source.get("config", {}))
@@ -242,15 +255,19 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     name, fields = source_fields(source)
     if name != begun.source["name"]:
         return [f"it is {name}, was {begun.source['name']}"]
-    recorded, places = begun.source.get("config", {}), places_of(source)
+    recorded, places = newest_source(pool).get("config", {}), places_of(source)
     changes = [
         f"its {field} is {value}, was {recorded[field]}"
         for field, value in json.loads(json.dumps(fields)).items()
         if field in recorded and recorded[field] != value and field not in places
     ]
+    if "also" in recorded and (left := recorded_places(recorded) - recorded_places(json.loads(json.dumps(fields)))):
+        changes.append(f"{', '.join(sorted(left))} is not named")
     known, stamp = read_stamp(pool), stamp_of(source)
     if known is not None and stamp is not None and (files := _files_changed(known, stamp)) is not None:
         changes.append(files)
+    if newest_generation(pool):  # its items are no longer those of the listing that it was begun with
+        return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
     items = sum(len(unit.keys) for unit in source.units(begun.chunk_rows))
     if items != begun.items and (stamp is None or stamp.files != items):
         changes.append(f"{_count(items, 'item')}, was {begun.items:,}")
@@ -260,30 +277,6 @@ def what_changed(pool: Path, begun: Manifest, source: Source, found: str) -> lis
     if not changes and all(record.get("contents", {}).get("algorithm") in METHODS for record in records.values()):
         changes = [changed] if (changed := _changed_chunk(begun, records, source, no_progress)) else []
     return changes or [f"its fingerprint is {found[:16]}, was {begun.source['fingerprint'][:16]}"]
-
-
-def check_fields(
-    pool: Path, what: str, recorded: Mapping[str, Any], name: str, config: Mapping[str, Any], fix: str
-) -> None:
-    """Refuse a source or an encoder that is not the recorded one.
-
-    Args:
-        pool: the pool directory, for the error.
-        what: "source" or "encoder".
-        recorded: what the pool's manifest says of it.
-        name: its name now.
-        config: its fields now.
-        fix: what an error says to do.
-
-    Raises:
-        FingerprintMismatch: the name or a field differs; the error names it.
-    """
-    if name != recorded["name"]:
-        raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
-    begun = recorded.get("config", {})
-    for field, value in json.loads(json.dumps(config)).items():  # the manifest holds tuples as lists
-        if field in begun and begun[field] != value:
-            raise FingerprintMismatch(pool, f"the {what}'s {field}", str(begun[field]), str(value), fix)
 
 
 def _changed_chunk(

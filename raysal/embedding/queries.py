@@ -18,6 +18,7 @@ from raysal.config import Choice
 from raysal.errors import BadItem, ConfigError, EncoderError, FingerprintMismatch, RaysalError, UnknownName
 from raysal.pool import Pool
 from raysal.real_numbers import as_numbers
+from raysal.sources.named_images import NamedImages
 from raysal.sources.payloads import image_in
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def image_of(image: Any) -> tuple[str, Any]:
     """
     if isinstance(image, bytes | bytearray) or hasattr(image, "shape"):
         try:
-            return "the image", image_in(image, Path())
+            return "the image", image_in(image, NamedImages(Path()))
         except ValueError as error:
             raise ConfigError("image", str(error), "pass a file, its bytes, or pixels uint8 [h, w, 3]") from None
     path = as_path("image", image)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from raysal.config import Named
@@ -11,8 +14,10 @@ from raysal.embedding import ENCODERS
 from raysal.embedding.base import Encoder
 from raysal.embedding.devices import on_device
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import EncoderError
+from raysal.embedding.stretch import Stretch
+from raysal.errors import EncoderError, FingerprintMismatch
 from raysal.pool import Manifest
+from raysal.pool.layout import MANIFEST
 from raysal.registry import Registry
 from raysal.sources import SOURCES
 from raysal.sources.base import UNLESS_DEFAULT, Source, VectorSource
@@ -105,9 +110,65 @@ def encoder_fields(encoder: Encoder) -> tuple[str, dict[str, Any]]:
     return f"{name}:{arg}" if arg else name, fields
 
 
+def later_fields(part: Encoder | Source) -> dict[str, Any]:
+    """{field: its default, as it would be recorded} of the fields of a part that are recorded where they differ."""
+    fields = dataclasses.fields(part)  # type: ignore[arg-type]
+    return {one.name: _recorded(one.default) for one in fields if one.metadata.get("record") == UNLESS_DEFAULT}
+
+
 def source_fields(source: Source) -> tuple[str, dict[str, Any]]:
     """(name, recorded fields) of a source."""
     return _name(source, SOURCES), _fields(source)
+
+
+def check_encoder(pool: Path, encoder: Encoder) -> None:
+    """Refuse a pool that was begun by another encoder, where their names or fields differ.
+
+    Args:
+        pool: the pool directory, begun or not.
+        encoder: what makes its vectors now.
+
+    Raises:
+        FingerprintMismatch: they differ; the error names the field.
+        Damaged: the pool's manifest was altered.
+    """
+    if not (pool / MANIFEST).exists():
+        return
+    begun = Manifest.read(pool).encoder
+    if begun["fingerprint"] != encoder.fingerprint():
+        name, fields = encoder_fields(encoder)
+        check_fields(pool, "encoder", begun, name, fields, "embed into another directory", later_fields(encoder))
+
+
+def check_fields(
+    pool: Path,
+    what: str,
+    recorded: Mapping[str, Any],
+    name: str,
+    config: Mapping[str, Any],
+    fix: str,
+    later: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Refuse a source or an encoder that is not the recorded one.
+
+    Args:
+        pool: the pool directory, for the error.
+        what: "source" or "encoder".
+        recorded: what the pool's manifest says of it.
+        name: its name now.
+        config: its fields now.
+        fix: what an error says to do.
+        later: the fields that are recorded where they do not have their default, with that; see `later_fields`.
+
+    Raises:
+        FingerprintMismatch: the name or a field differs; the error names it, and both values.
+    """
+    if name != recorded["name"]:
+        raise FingerprintMismatch(pool, f"the {what}", str(recorded["name"]), name, fix)
+    begun, now = ({**later, **fields} for fields in (recorded.get("config", {}), config))
+    for field, value in json.loads(json.dumps(now)).items():  # the manifest holds tuples as lists
+        if field in begun and (before := json.loads(json.dumps(begun[field]))) != value:
+            raise FingerprintMismatch(pool, f"the {what}'s {field}", _text(before), _text(value), fix)
 
 
 def places_of(source: Source) -> set[str]:
@@ -116,17 +177,26 @@ def places_of(source: Source) -> set[str]:
     return {field.name for field in fields if "Path" in str(field.type) and field.metadata.get("record", True)}
 
 
+def recorded_places(config: Mapping[str, Any]) -> set[str]:
+    """The paths and URLs that a source lists, of its recorded fields. To those of a pool, others may be added."""
+    return {config.get("path", ""), *config.get("also", ())}
+
+
 def with_absolute_paths(source: Source) -> Source:
     """The source with absolute paths: workers of a cluster have another working directory."""
-    paths = {
-        field.name: value.absolute()
-        for field in dataclasses.fields(source)  # type: ignore[arg-type]
-        if isinstance(value := getattr(source, field.name), Path)
-    }
+    values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}  # type: ignore[arg-type]
+    paths = {name: path for name, value in values.items() if (path := _absolute(value)) is not value}
     if not paths:
         return source
     changed: Source = dataclasses.replace(source, **paths)  # type: ignore[type-var]
     return changed
+
+
+def _absolute(value: Any) -> Any:
+    """A path, or several, as absolute ones; anything else as it is."""
+    if isinstance(value, tuple) and any(isinstance(one, Path) for one in value):
+        return tuple(_absolute(one) for one in value)
+    return value.absolute() if isinstance(value, Path) else value
 
 
 def _name(part: object, registry: Registry[Any]) -> str:
@@ -139,6 +209,10 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, Named):
         name, fields = encoder_fields(value.part)
         return {"name": name, **fields}
+    if isinstance(value, tuple):
+        return tuple(map(_recorded, value))
+    if isinstance(value, Stretch):
+        return value.record()
     return str(value) if isinstance(value, Path) else value
 
 
@@ -150,3 +224,12 @@ def _fields(part: Any) -> dict[str, Any]:
         if (record := field.metadata.get("record", True))
         and not (record == UNLESS_DEFAULT and getattr(part, field.name) == field.default)
     }
+
+
+def _text(value: Any) -> str:
+    """A recorded value for people."""
+    if isinstance(value, dict):
+        return " ".join(
+            [str(value.get("name", "")), *(f"{k}={_text(v)}" for k, v in sorted(value.items()) if k != "name")]
+        )
+    return "none" if value in (None, "", []) else str(value)

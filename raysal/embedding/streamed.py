@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.beginning import check_place, stream_or_nothing
 from raysal.embedding.job import EmbedReport, embed
 from raysal.errors import FingerprintMismatch, PoolIncomplete
 from raysal.pool import Manifest, Pool
@@ -22,7 +23,8 @@ def embed_batches(batches: Batches, encoder_of: Callable[[Source], Encoder], out
     """Embed a stream into a pool, or let a pool of a stream take in what is new or other in this one.
 
     A job that was stopped while it embedded is finished first, with what was written down: so it ends as one that was
-    not stopped, whatever the stream gives now. One that was stopped while it wrote goes on behind what is there.
+    not stopped, whatever the stream gives now. One that was stopped while it wrote goes on behind what is there. Of a
+    stream that is refused nothing stays.
 
     Args:
         batches: the stream. It is run through once, in this process.
@@ -40,6 +42,7 @@ def embed_batches(batches: Batches, encoder_of: Callable[[Source], Encoder], out
     """
     out = out.absolute()
     check_kind(out, MANIFEST)
+    check_place(out)
     if (out / MANIFEST).exists():
         name = str(Manifest.read(out).source["name"])
         if name != Spilled.__name__:
@@ -48,11 +51,12 @@ def embed_batches(batches: Batches, encoder_of: Callable[[Source], Encoder], out
         if _is_begun(out):
             begun = Spilled.of(out, batches)
             embed(begun, encoder_of(begun), out, **options)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out, "pool"):
-        spill(out, batches)
-    source = Spilled.of(out, batches)
-    return embed(source, encoder_of(source), out, **options)
+    with stream_or_nothing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out, "pool"):
+            spill(out, batches)
+        source = Spilled.of(out, batches)
+        return embed(source, encoder_of(source), out, **options)
 
 
 def _is_begun(out: Path) -> bool:

@@ -15,11 +15,13 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from raysal.embedding.pixels import CONVERT, check_size, fixed_range, image_of, to_eight_bits
 from raysal.errors import BadItem
 from raysal.numerics import ceil_div
+from raysal.types import Pixels
 
 
 class _Tag(IntEnum):
@@ -100,8 +102,9 @@ class _Layout:
     compression: int
     turned_bits: bool
     orientation: int
-    range: tuple[float, float]
-    """The values that are black and white, before `_WHITE_IS_ZERO` turns them around."""
+    range: tuple[float, float] | None
+    """The values that are black and white, before `_WHITE_IS_ZERO` turns them around; None where it is not known, and
+    nobody asks for it."""
 
     @property
     def has_alpha(self) -> bool:
@@ -149,6 +152,49 @@ def open_tiff(key: str, data: bytes, limit: int) -> Image.Image:
     return image
 
 
+def tiff_numbers(key: str, data: bytes, limit: int) -> Pixels | None:
+    """The numbers of the first page of a TIFF file, every band a channel. They are not made brighter or darker.
+
+    Args:
+        key: the item's name, for the errors.
+        data: the file.
+        limit: the most pixels it may have.
+
+    Returns:
+        The bands, turned upright; those of RGB are R, G and B, and others have their number from 0. None if they are
+        no numbers by themselves: a palette, inks, other colours, or bands beside which alpha is.
+
+    Raises:
+        BadItem: it cannot be read without a guess, is too large, or needs the extra `tiff`.
+    """
+    tags = _read_tags(data)
+    if tags.get(_Tag.PHOTOMETRIC) not in ((_WHITE_IS_ZERO,), (_BLACK_IS_ZERO,), (_RGB,)) or {1, 2} & set(
+        tags.get(_Tag.EXTRA, ())
+    ):
+        return None
+    layout = _layout(key, tags, limit, numbers=True)
+    _refuse_missing_parts(key, tags)
+    _refuse_truncated(key, tags, layout, len(data))
+    values, stated = _values(key, data, layout), layout.range
+    if layout.bits not in (8, 16, 32, 64):  # the type has more bits than the numbers
+        values, stated = values.astype(np.uint16), stated or (0, 2**layout.bits - 1)
+    if layout.photometric == _WHITE_IS_ZERO:
+        if values.dtype.kind != "u":
+            raise BadItem(key, "numbers below zero of which 0 is white are not read", CONVERT)
+        most = 2**layout.bits - 1
+        values, stated = values.dtype.type(most) - values, stated and (most - stated[1], most - stated[0])
+    names = ("R", "G", "B", *map(str, range(3, layout.bands))) if layout.photometric == _RGB else ()
+    return Pixels(values=_upright(values, layout.orientation), stated=stated, channels=names)
+
+
+def _upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Numbers [h, w, bands] turned by the tag Orientation."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    down, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return values[:: -1 if down else 1, :: -1 if right else 1]
+
+
 def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
     """The numbers of the first directory by tag."""
     order = "<" if data.startswith(b"II") else ">"
@@ -174,8 +220,8 @@ def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
     return tags
 
 
-def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
-    """What the tags say. Raises BadItem where they do not say what the pixels look like."""
+def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int, *, numbers: bool = False) -> _Layout:
+    """What the tags say. Raises BadItem where they do not say what the pixels look like; of `numbers` nobody asks."""
 
     def one(tag: int, default: int) -> int:
         values = tags.get(tag, (default,))
@@ -198,7 +244,10 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
     if photometric not in _COLOURS or form not in _KINDS or one(_Tag.DEPTH, 1) != 1:
         raise BadItem(key, f"pixels of kind {photometric}, {form} are not read (tags 262, 339, 32997)", CONVERT)
     bands, extra = one(_Tag.BANDS, 1), tuple(tags.get(_Tag.EXTRA, ()))
-    _check_bands(key, photometric, bands, extra)
+    if not numbers:
+        _check_bands(key, photometric, bands, extra)
+    elif bands < _COLOURS[photometric][1]:
+        raise BadItem(key, f"{bands} band(s), where {_COLOURS[photometric][0]} has more", CONVERT)
     if bits not in ((8, 16, 32, 64) if form != 1 or bits > 16 else range(1, 17)):
         raise BadItem(key, f"{_KINDS[form]} {bits}-bit pixels are not read", CONVERT)
     _check_colours(key, tags, photometric, compression, bits)
@@ -207,6 +256,7 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
         # One range for all bands: with one for each, colours would change.
         stated = float(min(tags.get(_Tag.SMIN_SAMPLE, (0,)))), float(max(tags[_Tag.SMAX_SAMPLE]))
     tag_names = "the tags SMinSampleValue and SMaxSampleValue"
+    ends = stated if numbers else fixed_range(key, _KINDS[form], bits, stated, tag_names)
     return _Layout(
         width=width,
         height=height,
@@ -218,7 +268,7 @@ def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int) -> _Layout:
         compression=compression,
         turned_bits=one(_Tag.FILL_ORDER, 1) == 2,
         orientation=one(_Tag.ORIENTATION, 1),
-        range=fixed_range(key, _KINDS[form], bits, stated, tag_names),
+        range=ends,
     )
 
 
@@ -282,23 +332,29 @@ def _refuse_truncated(key: str, tags: dict[int, tuple[Any, ...]], layout: _Layou
 
 def _by_tifffile(key: str, data: bytes, layout: _Layout) -> Image.Image:
     """Decode grey or RGB by tifffile."""
+    assert layout.range is not None
     name, colours = _COLOURS[layout.photometric]
     if name not in ("grey", "RGB"):
         raise BadItem(key, f"{name} stored in this way is not read (depth, planes or compression)", CONVERT)
     if layout.has_alpha and not layout.full_range:
         raise BadItem(key, "alpha beside colours of a stated range", CONVERT)
-    try:
-        import imagecodecs  # noqa: F401  tifffile needs it for compressed files
-        import tifffile
-    except ModuleNotFoundError:
-        raise BadItem(key, "Pillow does not read this kind of TIFF right", "pip install 'raysal[tiff]'") from None
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        values = file.pages[0].asarray(maxworkers=1)
-    size = (layout.height, layout.width)
-    values = np.moveaxis(values.reshape(layout.bands, *size), 0, 2) if layout.planes else values.reshape(*size, -1)
+    values = _values(key, data, layout)
     if layout.extra == _UNSPECIFIED:
         values = values[..., :colours]
     black, white = layout.range[:: -1 if layout.photometric == _WHITE_IS_ZERO else 1]
     pixels = to_eight_bits(key, values, black, white)
     mode = {"grey": "L", "RGB": "RGB"}[name] + ("a" if layout.extra == _ASSOCIATED else "A" if layout.has_alpha else "")
     return image_of(pixels, mode)
+
+
+def _values(key: str, data: bytes, layout: _Layout) -> NDArray[Any]:
+    """The numbers of the first page [h, w, bands] by tifffile."""
+    try:
+        import imagecodecs  # noqa: F401  tifffile needs it for compressed files
+        import tifffile
+    except ModuleNotFoundError:
+        raise BadItem(key, "Pillow does not read this kind of TIFF right", "pip install 'raysal[tiff]'") from None
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        values: NDArray[Any] = file.pages[0].asarray(maxworkers=1)
+    size = (layout.height, layout.width)
+    return np.moveaxis(values.reshape(layout.bands, *size), 0, 2) if layout.planes else values.reshape(*size, -1)

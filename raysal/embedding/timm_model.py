@@ -14,6 +14,7 @@ from raysal.embedding.backbone import Backbone
 from raysal.embedding.decode import square_pixels
 from raysal.embedding.devices import PerDevice
 from raysal.embedding.precision import LATER_FIELD, Precision, in_preprocessing
+from raysal.embedding.rendering import Renders
 from raysal.embedding.torch_model import (
     RESIZE,
     fingerprint_of,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timm:
+class Timm(Renders):
     """`timm:<name>`: a pretrained image model without its classifier, normalised as its own config says.
 
     timm fetches the weights on first use. `size` 0 is the model's own size. The project's continuous integration has
@@ -64,7 +65,7 @@ class Timm:
         """The resize filter, the size and the normalisation, as JSON-able values. Loads the model."""
         size, mean, std = self._size_and_scale()
         found = {"resize": RESIZE, "size": size, "mean": mean, "std": std, "range": "0..255"}
-        return {**found, **in_preprocessing(self.precision)}
+        return {**found, **in_preprocessing(self.precision), **self.rendering.in_preprocessing()}
 
     def fingerprint(self) -> str:
         """Hex sha256 over the weights and the preprocessing."""
@@ -72,7 +73,7 @@ class Timm:
 
     def prepare(self, key: str, payload: Any) -> NDArray[np.uint8]:
         """Pixels uint8 [size, size, 3]; see `decode.square_pixels`."""
-        return square_pixels(key, payload, self._size_and_scale()[0])
+        return square_pixels(key, payload, self._size_and_scale()[0], self.rendering)
 
     def encode(self, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Vectors float32 [n, d] of pixels uint8 [size, size, 3]."""
@@ -92,7 +93,7 @@ class Timm:
         model, config = build_model(self.arg, pretrained=pretrained)
         mean, std = (tuple(255.0 * value for value in config[name]) for name in ("mean", "std"))
         size = self.size or int(config["input_size"][-1])
-        return Backbone(name=f"timm:{self.arg}", module=model, size=size, mean=mean, std=std)
+        return Backbone(name=f"timm:{self.arg}", module=model, size=size, mean=mean, std=std, rendering=self.rendering)
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from raysal.arrow_values import array_of
 from raysal.embedding.decode import decode_image
 from raysal.errors import BadItem
 from raysal.exporting.names import suffix_for
-from raysal.types import Cut, Item
+from raysal.types import Cut, Item, Pixels
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -134,6 +134,8 @@ def media_of(item: Item, place: str | None = None) -> Media:
         raise payload
     if isinstance(payload, Cut):
         payload = np.asarray(decode_image(item.key, payload))
+    if isinstance(payload, Pixels):
+        payload = payload.values
     if isinstance(payload, bytes | bytearray | memoryview):
         content = bytes(payload)
         return Media(content, suffix_for(item.key, content), place)

@@ -21,6 +21,7 @@ from raysal.models.trainers import TRAINERS
 from raysal.narrowing.predicates import check_tests, passing_values
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
+from raysal.pool.owners import parts_of, pool_of_labels
 from raysal.ranking.reading import Ranking
 from raysal.rounds.binding import check_pool
 from raysal.rounds.directory import RunDir
@@ -140,7 +141,8 @@ def choose(
     Args:
         pool: the pool.
         keys: the items' keys, or a file of them: text with one in each line, or a table with a column `key`.
-        run: a run over the pool: the items whose annotators agree on a label, with it.
+        run: a run over the pool: the items whose annotators agree on a label, with it; where labels are of owners, all
+            their parts that are there.
         classes: of a run, only items that have one of these labels.
         where: a test for each of these columns, as the narrower `filter` has them.
         ranking: a ranking of the pool: the first items of its newest version.
@@ -195,14 +197,15 @@ def _by_keys(pool: Pool, keys: str | Path | Sequence[str]) -> Chosen:
 
 
 def _by_run(pool: Pool, run: Path, classes: Sequence[str]) -> Chosen:
-    """The items whose annotators agree. The run is only read."""
+    """The items whose annotators agree, or the parts of such owners. The run is only read."""
     there = RunDir(run)
     config = there.require_config()
     likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
     if not there.has_ledger:
         raise LabelError(run, "the run has no labels yet", "label some items first")
+    labelled_of = pool_of_labels(pool, config.parts)
     with there.open_ledger() as ledger:
-        check_pool(there, ledger, pool)
+        check_pool(there, ledger, labelled_of)
         labels = ledger.labels()
         left_out = {"disputed": ledger.counts()["disputed"], "absent": len(ledger.absent())}
     if not labels:
@@ -219,11 +222,13 @@ def _by_run(pool: Pool, run: Path, classes: Sequence[str]) -> Chosen:
         "classes": sorted(classes),
         "labels": digest_of({"labels": [(item.key, item.label) for item in labels]}),
     }
+    made_of = parts_of(labelled_of, [item.id for item in labels])
+    said = sorted((id, item.label) for item in labels for id in made_of.get(item.id, ()))
     return Chosen(
         pool=pool,
         record=record,
-        ids=np.array([item.id for item in labels], np.int64),
-        said={"label": [item.label for item in labels]},
+        ids=np.array([id for id, _ in said], np.int64),
+        said={"label": [label for _, label in said]},
         types={"label": pa.string()},
         likelihood=likelihood,
         left_out={state: count for state, count in left_out.items() if count},

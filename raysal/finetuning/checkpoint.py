@@ -97,6 +97,7 @@ def write_model(
         mean=network.backbone.mean,
         std=network.backbone.std,
         fast=network.backbone.fast,
+        rendering=network.backbone.rendering,
         dim=weight.shape[1],
         classes=classes,
         weights=facts,

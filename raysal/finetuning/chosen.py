@@ -76,7 +76,7 @@ def choose_items(pool: Pool, ledger: Ledger, config: RunConfig, upto: int, sampl
     Raises:
         LabelError: fewer than two classes have labels.
     """
-    items = TrainingLabels.of(ledger, config).labels(upto)
+    items = TrainingLabels.of(ledger, config, pool).labels(upto)
     classes = output_names(items, SOFTMAX, config.update.classes)
     named = {item.label for item in items}
     if len(named) < 2:
@@ -88,7 +88,7 @@ def choose_items(pool: Pool, ledger: Ledger, config: RunConfig, upto: int, sampl
 
 def _sample(pool: Pool, config: RunConfig, labelled: set[int], most: int, key: int) -> list[str]:
     """The keys of the unlabelled items of lowest hash, in order of it."""
-    held_out, own = HeldOut.of(config), np.array(sorted(labelled), np.int64)
+    held_out, own = HeldOut.of(config, pool), np.array(sorted(labelled), np.int64)
     best: list[tuple[float, int, str]] = []
     for table in pool.items(["id", "key"]) if most else ():
         ids = numbers_of(table["id"])

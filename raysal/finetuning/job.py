@@ -38,7 +38,7 @@ from raysal.finetuning.origin import pictures_of
 from raysal.finetuning.pictures import Pictures, gather_pictures
 from raysal.finetuning.training import MEASURES, State, TrainingSet, train
 from raysal.pool import Pool
-from raysal.rounds.binding import check_pool, own_pool
+from raysal.rounds.binding import check_labels_of, check_pool, own_pool
 from raysal.rounds.directory import RunDir
 from raysal.sources.base import Source
 from raysal.store import LOCK, TEMPORARY, check_kind, locked, read_sealed, remove_temporaries, write_sealed
@@ -139,7 +139,8 @@ def finetune(
     config = there.require_config()
     check_kind_of_labels(config)
     _check_place(out)
-    pool = own_pool(config)
+    pool = own_pool(config).stored
+    check_labels_of(there, config, pool)
     begun = _begun(out)
     with closing(there.open_ledger()) as ledger:
         check_pool(there, ledger, pool)
@@ -163,6 +164,8 @@ def finetune(
         if (out / MODEL).exists():
             return _finished(out, since)
     where = pictures_of(pool, source)  # which refuses what cannot be read, before anything is written
+    backbone = start.backbone()
+    place_model(backbone.module, device)  # which refuses a device that is not there
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "model"):
         if (out / MODEL).exists() or (begun is None and (out / PLAN).exists()):
@@ -172,8 +175,6 @@ def finetune(
         (out / WORK).mkdir(exist_ok=True)
         for folder in (out, out / WORK):
             remove_temporaries(folder)
-        backbone = start.backbone()
-        place_model(backbone.module, device)
         pictures = gather_pictures(where, chosen.keys, backbone, out / WORK, decode_threads, report)
         with torch_threads(plan["threads"]), freed_memory_kept():
             record, resumed = _train(

@@ -62,7 +62,8 @@ def gather_pictures(
         SourceError: the source cannot be listed.
         OSError: the disk is full.
     """
-    size, asked = backbone.size, digest_of({"keys": list(keys), "size": backbone.size, "fast": backbone.fast})
+    seen = {"size": backbone.size, "fast": backbone.fast, **backbone.rendering.in_preprocessing()}
+    size, asked = backbone.size, digest_of({"keys": list(keys), **seen})
     if (work / INDEX).exists():
         found = read_sealed(work / INDEX, _anew(work))
         if found["asked"] == asked:
@@ -75,7 +76,7 @@ def gather_pictures(
         try:
             if isinstance(item.payload, BadItem):
                 raise item.payload
-            return item.key, decode(item.key, item.payload, size), ""
+            return item.key, decode(item.key, item.payload, size, backbone.rendering), ""
         except BadItem as error:
             return item.key, None, error.problem + (f"; {error.fix}" if error.fix else "")
 

@@ -16,7 +16,7 @@ def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
     """Open a fleet over a pool: in this process, in Ray actors, or as a session of a service. Only Ray imports ray.
 
     Args:
-        pool: The pool.
+        pool: The pool; of owners, that of their parts, as a program looks at owners by itself (`raysal.fleet.owners`).
         config: The backend, device, threads and service. By default there is one partition in this process, and with
             Ray one for each CPU of the cluster.
 
@@ -28,6 +28,7 @@ def open_fleet(pool: Pool, config: FleetConfig) -> Fleet:
         FingerprintMismatch: The service is over another pool.
         FleetError: The cluster has no room for the actors, or part of the service is gone.
     """
+    pool = pool.stored
     if config.service is not None:
         if config.backend != "ray":
             problem = f"a service is on Ray, the backend is {config.backend}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from raysal.pool import Pool
 from raysal.pool.ahead import fetched_ahead
-from raysal.pool.owners import begins_of_owners, has_parts, owner_ids
+from raysal.pool.owner_chunk import begins_of_owners, owner_ids
+from raysal.pool.owners import has_parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from raysal.errors import ConfigError, LabelError
 from raysal.labels.base import Oracle
 from raysal.labels.files import read_labels
 from raysal.labels.spelling import label_text
+from raysal.pool.owner_chunk import OwnersChunk, first_that_differs
 from raysal.rng import derive, item_uniform
 from raysal.types import SKIP, Label
 
@@ -80,8 +81,8 @@ class SimulatedOracle:
             An oracle for this pool.
 
         Raises:
-            ConfigError: the pool has no such column, the label file has none of the pool's keys, or there is noise
-                and only one class.
+            ConfigError: the pool has no such column, or its items are owners whose parts differ in it; the label file
+                has none of the pool's keys; or there is noise and only one class.
             LabelError: the label file cannot be read, or its annotators disagree about a key.
         """
         by_key = None if self.labels is None else _one_label_each(self.labels)
@@ -93,6 +94,11 @@ class SimulatedOracle:
                     f"the pool has no column {self.column!r}",
                     f"its columns: {', '.join(known)}",
                 )
+            for chunk in pool.chunks:
+                if isinstance(chunk, OwnersChunk) and (owner := first_that_differs(chunk, self.column)) is not None:
+                    problem = f"the parts of {owner!r} differ in {self.column!r}, and labels are of owners"
+                    fix = "name a column of owners, or a label file of theirs: oracle.labels"
+                    raise ConfigError("oracle.column", problem, fix)
         elif not any(key in by_key for table in pool.items(["key"]) for key in table["key"].to_pylist()):
             raise ConfigError("oracle.labels", f"{self.labels} has no key of the pool", "use the keys of the pool")
         bound = Simulation(

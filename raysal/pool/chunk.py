@@ -20,6 +20,9 @@ from raysal.pool.generations import Removed, newest_generation
 from raysal.pool.layout import KINDS, chunk_file, how_to_repair
 from raysal.pool.place import files_of, place_of
 
+ROWS_FOR_THREADS = 4096
+"""Of a chunk with fewer rows, to hand columns to threads takes longer than to read them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -97,10 +100,10 @@ class Chunk:
             # `column.flatten` would import `pyarrow.compute`, which takes as long as to open the pool.
             values: NDArray[np.float16] = numbers_of(column.values)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
+            raise Damaged(self._where("vectors"), f"cannot be read ({error})", how_to_repair(self.index)) from None
         if values.shape != (self.stored * self.dim,):
             problem = f"holds {values.size} numbers, not {self.stored} x {self.dim}"
-            raise Damaged(path, problem, how_to_repair(self.index))
+            raise Damaged(self._where("vectors"), problem, how_to_repair(self.index))
         return values.reshape(self.stored, self.dim)
 
     def items(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -146,9 +149,10 @@ class Chunk:
         try:
             # `read_table` would take a folder "a=b" in the path for a column.
             with pq.ParquetFile(path) as file:
-                return file.read(columns=None if columns is None else list(columns))
+                threads = self.stored >= ROWS_FOR_THREADS
+                return file.read(columns=None if columns is None else list(columns), use_threads=threads)
         except (pa.ArrowException, OSError) as error:
-            raise Damaged(path, f"cannot be read ({error})", how_to_repair(self.index)) from None
+            raise Damaged(self._where(kind), f"cannot be read ({error})", how_to_repair(self.index)) from None
 
     def check(self) -> None:
         """Read every byte of the chunk's files, also of those that were found intact before.
@@ -191,6 +195,10 @@ class Chunk:
     def name_of(self, kind: str) -> str:
         """The name of one of the chunk's files, relative to the pool."""
         return next(name for name in self.files if name.startswith(f"{kind}/"))
+
+    def _where(self, kind: str) -> Path | str:
+        """One of the chunk's files, for an error."""
+        return files_of(self.pool).where(self.name_of(kind))
 
     def _intact(self, kind: str, *, anew: bool = False) -> IntactFile:
         """Compare one of the chunk's files with its record, unless that was done."""

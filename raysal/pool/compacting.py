@@ -15,7 +15,7 @@ from raysal.arrow_values import numbers_of
 from raysal.pool.chunk import Chunk
 from raysal.pool.generations import with_range
 from raysal.pool.growth import check_nothing_begun, clear_chunks
-from raysal.pool.key_index import extend
+from raysal.pool.key_index import extend_all
 from raysal.pool.layout import Manifest, StagedChunk, mark_changed
 from raysal.pool.place import directory_of, files_of
 from raysal.pool.pool import Pool
@@ -99,7 +99,7 @@ def compact(path: str | Path) -> Compaction:
         ).write(path)
         now = Pool(path)
         _clear_others(now)
-        extend(path, now.chunks)
+        extend_all(path, now.chunks, now.records)
         info = now.info()
         return Compaction(
             chunks_before=before.chunks,

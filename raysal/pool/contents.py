@@ -202,7 +202,10 @@ def _payload(payload: Any) -> tuple[str, bytes]:
         return "unread", b""
     if isinstance(payload, Pixels):
         kind, content = _payload(payload.values)
-        return f"{kind} of {payload.stated}", content
+        # Pools of arrays of 8 bits without names know them as bare arrays.
+        bare = payload.values.dtype == np.uint8 and payload.values.shape[2:] in ((), (1,), (3,))
+        kind = kind if bare else f"{kind} of {payload.stated}"
+        return f"{kind} named {payload.channels}" if len(payload.channels) > 1 else kind, content
     if isinstance(payload, Cut):
         kind, content = _payload(payload.whole.payload)
         return f"{payload.box} of {kind}", content

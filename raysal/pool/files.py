@@ -64,6 +64,10 @@ class PoolFiles:
         """The files of a folder as the last listing shows them: {name in the folder: bytes}."""
         return sizes_in(self.directory / folder)
 
+    def top(self) -> frozenset[str]:
+        """The names of the files and folders that lie in the pool itself, by the last listing."""
+        return frozenset(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else frozenset()
+
     def check_size(self, name: str, size: int, fix: str) -> None:
         """Look at the size of a file.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.pool.ahead import fetched_ahead
 from raysal.pool.chunk import Chunk
-from raysal.pool.key_index import LARGE, KeyIndex, extend_if_free
+from raysal.pool.key_index import FOLDER, LARGE, KeyIndex, extend_if_free
 from raysal.pool.key_shard import Found
 from raysal.types import POOL_COLUMNS
 
@@ -24,7 +24,13 @@ class Finder:
     """Finds items of a pool by key and by id."""
 
     def __init__(
-        self, pool: Path, chunks: Sequence[Chunk], firsts: Sequence[int], removed: NDArray[np.int64] | None = None
+        self,
+        pool: Path,
+        chunks: Sequence[Chunk],
+        firsts: Sequence[int],
+        removed: NDArray[np.int64] | None = None,
+        *,
+        folder: str = FOLDER,
     ) -> None:
         """Take over what is known of the pool. Nothing is read yet.
 
@@ -33,18 +39,20 @@ class Finder:
             chunks: the chunks that the reader sees, in order of their ids.
             firsts: of each chunk the id from which its items are numbered.
             removed: ids of items in these chunks that the reader does not see.
+            folder: where their key index is, in the pool.
         """
+        self._folder = folder
         self._pool, self._chunks, self._firsts = pool, list(chunks), list(firsts)
         self._removed = np.empty(0, np.int64) if removed is None else removed
 
     @cached_property
     def _index(self) -> KeyIndex:
         """The key index. Where a large pool has none, it is made, if nobody writes the pool and the disk allows it."""
-        index = KeyIndex(self._pool, self._chunks)
-        if sum(chunk.stored for chunk in self._chunks) - index.rows >= LARGE and extend_if_free(
-            self._pool, self._chunks
-        ):
-            return KeyIndex(self._pool, self._chunks)
+        index = KeyIndex(self._pool, self._chunks, self._folder)
+        covered = index.covered
+        left = sum(chunk.stored for chunk in self._chunks if chunk.index not in covered)
+        if left >= LARGE and extend_if_free(self._pool, self._chunks, self._folder):
+            return KeyIndex(self._pool, self._chunks, self._folder)
         return index
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.errors import Damaged, PoolError
+from raysal.pool.layout import Manifest
 from raysal.pool.place import files_of
 from raysal.store import check_bytes, check_size, digest_of, read_sealed
 
@@ -118,6 +119,23 @@ def newest_generation(pool: Path) -> int:
     except (FileNotFoundError, NotADirectoryError):  # what the path is, others say
         return 0
     return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def newest_source(pool: Path) -> Mapping[str, Any]:
+    """Name, config and fingerprint of a pool's source, as an embed job saw it last.
+
+    Args:
+        pool: the directory of a pool that was begun.
+
+    Returns:
+        The record.
+
+    Raises:
+        PoolError: the pool is of another version.
+        Damaged: its manifest, or the record of the generation, was altered.
+    """
+    number = newest_generation(pool)
+    return Generation.read(pool, number).source if number else Manifest.read(pool).source
 
 
 def ancestors_of(pool: Path, generation: Generation) -> Iterator[str]:

@@ -23,9 +23,12 @@ from raysal.errors import Damaged
 from raysal.pool.ahead import fetched_ahead
 from raysal.pool.chunk import Chunk
 from raysal.pool.key_shard import MAX_ROWS, Found, KeyShard, Rows, mark_of, write_shard
+from raysal.pool.owner_chunk import OwnersChunk
 from raysal.store import locked_if_free, remove_temporaries
 
 FOLDER = "keys"
+OWNERS_FOLDER = "keys/owners"
+"""Where the index of the keys of owners lies, in a pool of parts."""
 LEAST = 20_000
 """Items outside the index from which it is worth a file: fewer are read in the time that a command takes to start."""
 LARGE = 100_000
@@ -44,20 +47,21 @@ class Held(NamedTuple):
 class KeyIndex:
     """The index of a pool, as a reader sees it who knows these chunks. Any number of threads may ask it."""
 
-    def __init__(self, pool: Path, chunks: Iterable[Chunk]) -> None:
+    def __init__(self, pool: Path, chunks: Iterable[Chunk], folder: str = FOLDER) -> None:
         """Open the files that are there. It reads a page of each.
 
         Args:
             pool: the directory.
             chunks: the committed chunks that the reader sees.
+            folder: where the files are, in the pool.
         """
-        self.shards = _shards_in(pool)
+        self.shards = _shards_in(pool / folder)
         self._marks = {chunk.index: mark_of_chunk(chunk) for chunk in chunks} if self.shards else {}
 
     @property
-    def rows(self) -> int:
-        """Items that the files are of, those of other chunks included."""
-        return sum(shard.rows for shard in self.shards)
+    def covered(self) -> set[int]:
+        """The numbers of the chunks that the files are of, as far as these are as they were."""
+        return {number for shard in self.shards for number in _current(shard, self._marks)}
 
     def trusted(self, doubted: Collection[Path] = ()) -> set[int]:
         """The numbers of the chunks of which `find` found every key that is there.
@@ -96,7 +100,9 @@ class KeyIndex:
         return _each_once(shard.keys_of(ids, self._marks) for shard in self.shards)
 
 
-def extend(pool: Path, chunks: Iterable[Chunk], *, least: int = LEAST, most: int = MAX_ROWS) -> int:
+def extend(
+    pool: Path, chunks: Iterable[Chunk], *, least: int = LEAST, most: int = MAX_ROWS, folder: str = FOLDER
+) -> int:
     """Make the files that the index of a pool lacks. Who calls it has locked the pool.
 
     It takes about 0.4 s for a million items, and 8 bytes of memory for each item of a file.
@@ -106,14 +112,20 @@ def extend(pool: Path, chunks: Iterable[Chunk], *, least: int = LEAST, most: int
         chunks: all committed chunks, in order of their ids. Items that were removed from them are in the index, too.
         least: items outside the index from which a file is made.
         most: items of a file, at most `MAX_ROWS`.
+        folder: where the files are, in the pool. With `OWNERS_FOLDER` the chunks are those of owners.
 
     Returns:
         How many files were made. None are where the disk is full or cannot be written, or where a file of items is
         damaged: the index is not needed.
     """
     by_number = {chunk.index: replace(chunk, removed=None) for chunk in chunks}
-    held = [Held(chunk.index, chunk.stored, mark_of_chunk(chunk)) for chunk in by_number.values()]
-    runs, kept = plan(held, _shards_in(pool), least, most)
+    marks = {number: mark_of_chunk(chunk) for number, chunk in by_number.items()}
+    shards = _shards_in(place := pool / folder)
+    # To count the owners of a chunk takes a reading.
+    known = {number: rows for shard in shards for number, rows in shard.counts() if number in _current(shard, marks)}
+    counts = {number: chunk.rows for number, chunk in by_number.items() if number not in known} | known
+    held = [Held(number, counts[number], marks[number]) for number in by_number]
+    runs, kept = plan(held, shards, least, most)
     if not runs:
         return 0
 
@@ -124,30 +136,46 @@ def extend(pool: Path, chunks: Iterable[Chunk], *, least: int = LEAST, most: int
         table = chunk.items(["id", "key"])
         return Rows(number, mark_of_chunk(chunk), numbers_of(table["id"]), _whole(table["key"]))
 
-    folder = pool / FOLDER
     try:
-        folder.mkdir(exist_ok=True)
-        remove_temporaries(folder)
+        place.mkdir(exist_ok=True, parents=True)
+        remove_temporaries(place)
         for run in runs:
-            path = folder / f"{run[0].number:05d}-{run[-1].number:05d}.idx"
+            path = place / f"{run[0].number:05d}-{run[-1].number:05d}.idx"
             write_shard(path, [(chunk.number, chunk.rows) for chunk in run], read)
             kept.add(path)
-        for path in set(_files_in(pool)) - kept:
+        for path in set(_files_in(place)) - kept:
             path.unlink(missing_ok=True)
     except (OSError, Damaged, ValueError):
         return 0
     return len(runs)
 
 
-def extend_by_records(pool: Path, records: Iterable[Mapping[str, Any]], dim: int) -> int:
-    """As `extend`, for the writer of a pool, which knows the commit records, in order of ids."""
-    return extend(pool, (Chunk.of(pool, record, dim) for record in records))
+def extend_all(pool: Path, chunks: Sequence[Chunk], records: Iterable[Mapping[str, Any]]) -> int:
+    """As `extend`, both for items and, where some are parts, for their owners.
+
+    Args:
+        pool: the directory.
+        chunks: all committed chunks, in order of their ids.
+        records: their commit records, or some of them.
+
+    Returns:
+        How many files were made.
+    """
+    made = extend(pool, chunks)
+    if any("parts" in record for record in records):
+        made += extend(pool, list(map(OwnersChunk.of_parts, chunks)), folder=OWNERS_FOLDER)
+    return made
 
 
-def extend_if_free(pool: Path, chunks: Sequence[Chunk]) -> int:
+def extend_by_records(pool: Path, records: Sequence[Mapping[str, Any]], dim: int) -> int:
+    """As `extend_all`, for the writer of a pool, which knows the commit records, in order of ids."""
+    return extend_all(pool, [Chunk.of(pool, record, dim) for record in records], records)
+
+
+def extend_if_free(pool: Path, chunks: Sequence[Chunk], folder: str = FOLDER) -> int:
     """As `extend`, for a reader: it does nothing while another process writes the pool."""
     with contextlib.suppress(OSError), locked_if_free(pool) as free:
-        return extend(pool, chunks) if free else 0
+        return extend(pool, chunks, folder=folder) if free else 0
     return 0
 
 
@@ -211,17 +239,17 @@ def _is_whole(shard: KeyShard, marks: Mapping[int, int]) -> bool:
     return bool(known) and len(_current(shard, marks)) == len(known)
 
 
-def _files_in(pool: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     """The files of an index, in order of their names."""
     try:
-        return sorted(path for path in (pool / FOLDER).iterdir() if _NAME.fullmatch(path.name))
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
     except OSError:
         return []
 
 
-def _shards_in(pool: Path) -> list[KeyShard]:
+def _shards_in(folder: Path) -> list[KeyShard]:
     """The files of an index that can be opened."""
-    return [shard for path in _files_in(pool) if (shard := KeyShard.open(path)) is not None]
+    return [shard for path in _files_in(folder) if (shard := KeyShard.open(path)) is not None]
 
 
 def _each_once(found: Iterable[Iterable[Found]]) -> list[Found]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -270,6 +270,10 @@ class KeyShard:
             return None
         content.madvise(mmap.MADV_RANDOM)  # one page is read where one is touched, and not 32
         return cls(path, content, layout, size, (first, last), digests)
+
+    def counts(self) -> Iterator[tuple[int, int]]:
+        """The number of each chunk, and how many rows it has here."""
+        yield from zip(self.numbers.tolist(), np.diff(self._starts, append=self.rows).tolist(), strict=True)
 
     def is_intact(self, whole: bool) -> bool:
         """Whether the chunks and the entries are as they were written, so that a hash that is not found is not there.

@@ -9,6 +9,7 @@
     passed_over.json          the files of the source that are no items, when the job ran last (sealed)
     commits/00000.json        rows, the bytes and sha256 of each file of the chunk, and digests of its contents (sealed)
     keys/00000-00063.idx      keys and ids of these chunks, sorted (`raysal.pool.key_index`); may be deleted
+    keys/owners/              the same of owners, in a pool of parts
     source.json               names, sizes and times of the source's files when its contents were last known (sealed)
     source/                   the items of a stream, of which the pool was made (`raysal.sources.spilled`)
     generations/, removed/, replaced/, files/

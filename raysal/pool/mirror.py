@@ -33,6 +33,7 @@ from raysal.buckets import Bucket, Object, cached
 from raysal.buckets.cache import cache_folder, forget, keep
 from raysal.buckets.lease import Lease
 from raysal.errors import BucketError, Damaged, NotNow, Taken
+from raysal.messages import call_by_place
 from raysal.pool.files import IntactFile, PoolFiles, facts_of_file
 from raysal.pool.intact import INTACT
 from raysal.store import fsync_path, locked, read_sealed, temporary_name, write_file, write_sealed
@@ -41,6 +42,8 @@ MARKER, LISTING = ".bucket.json", ".objects.json"
 RECORDS = ("", "commits", "generations")
 """The folders of the records."""
 GENERATIONS = "generations/"
+OWN = ("keys", "index", ".")
+"""How names begin of what lies in the mirror alone."""
 AT_ONCE = 32
 """Records that are fetched at a time: each is a wait for an answer."""
 SYNCS = 10
@@ -176,6 +179,10 @@ class Mirror(PoolFiles):
         """The objects of a folder, as they were listed last and written since."""
         start = f"{folder}/"
         return {name[len(start) :]: found.size for name, found in self.known().items() if name.startswith(start)}
+
+    def top(self) -> frozenset[str]:
+        """As of a directory; folders are those that hold objects."""
+        return frozenset(name.partition("/")[0] for name in self.known())
 
     def check_size(self, name: str, size: int, fix: str) -> None:
         """As of a directory: by the listing, which is made again where it says otherwise."""
@@ -344,6 +351,7 @@ def mirror_at(directory: Path) -> Mirror | None:
         if path not in _MIRRORS:
             said = read_sealed(Path(marker), "delete the directory: it is made again")
             _MIRRORS[path] = Mirror(Path(path), Bucket(said["url"]), said["mark"])
+            call_by_place(path, _MIRRORS[path].place, OWN)
         return _MIRRORS[path]
 
 
@@ -373,9 +381,3 @@ def mirror_of(url: str) -> Mirror:
     found = mirror_at(directory)
     assert found is not None
     return found
-
-
-def known_mirrors() -> list[Mirror]:
-    """The mirrors that this process used."""
-    with _LOCK:
-        return list(_MIRRORS.values())

@@ -4,24 +4,32 @@ An owner is known by its own key, and its id is that of the first of its parts i
 be embedded or not. So ids of owners never change, and one pool has one space of ids. An item that is no part is its own
 owner. The parts of an owner follow each other, and no chunk cuts an owner: a source lists them so (`Unit.owners`).
 
-`OwnersOf` is a pool as people see it who label owners: its ids and keys are those of owners.
+`OwnersOf` is a pool as people see it who label owners: its ids and keys are those of owners. A run whose labels are of
+owners has one in place of its pool, so that ledger, oracle, held-out items and page know of nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arrow_values import array_of, numbers_of
+from raysal.arrays import column_of
 from raysal.errors import LabelError, PoolError
-from raysal.pool.chunk import Chunk
+from raysal.pool.finding import Finder
+from raysal.pool.key_index import OWNERS_FOLDER
+from raysal.pool.owner_chunk import OwnersChunk, gone_owners, owner_ids, parts_by_owner
 from raysal.pool.pool import Pool
 from raysal.store import digest_of
 from raysal.types import OWNER_KEY, Unit
+
+if TYPE_CHECKING:
+    from raysal.config import PartsConfig
 
 
 def owners_in(unit: Unit, ids: NDArray[np.int64]) -> tuple[pa.Array | None, Mapping[str, pa.Array]]:
@@ -51,38 +59,11 @@ def has_parts(pool: Pool) -> bool:
     return any("parts" in record for record in pool.records)
 
 
-def owner_ids(chunk: Chunk) -> NDArray[np.int64]:
-    """The id of the owner of each item of a chunk, which is the item's own where it is no part: int64 [rows]."""
-    table = chunk.items(["id", "owner"])
-    ids, owners = numbers_of(table["id"]), table["owner"].combine_chunks()
-    if owners.null_count == len(ids):
-        return ids
-    known = owners.is_valid().to_numpy(zero_copy_only=False)
-    return np.where(known, owners.fill_null(0).to_numpy(zero_copy_only=False), ids)
-
-
-def owner_keys(chunk: Chunk) -> pa.Array:
-    """The key of the owner of each item of a chunk, which is the item's own where it is no part: string [rows]."""
-    import pyarrow.compute as pc  # a tenth of the time of `raysal pool info`
-
-    table = chunk.items(["key", OWNER_KEY])
-    return pc.coalesce(table[OWNER_KEY].combine_chunks().cast(pa.string()), table["key"].combine_chunks())
-
-
-def begins_of_owners(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the owners of consecutive rows begin, and the number of rows: int64 [owners + 1].
-
-    Args:
-        ids: int64 [n] of the owners, equal ones side by side.
-
-    Returns:
-        Ascending positions; [0] where there are no rows.
-    """
-    return np.append(np.flatnonzero(np.diff(ids, prepend=-1)), len(ids))
-
-
 class OwnersOf(Pool):
-    """A pool whose items are owners: the same files, and ids and keys of owners in place of those of parts."""
+    """A pool whose items are owners: the same files, and ids, keys and columns of owners in place of those of parts.
+
+    Its chunks are `OwnersChunk`s, which say what becomes of columns and vectors.
+    """
 
     def __init__(self, pool: Pool) -> None:
         """Take over a pool that is open.
@@ -93,44 +74,40 @@ class OwnersOf(Pool):
         if not has_parts(pool):
             fix = "embed it from a source that says what owns its items (owner), or choose by part"
             raise PoolError(pool.place, "none of its items is a part of an owner", fix)
-        super().__init__(pool.path, pool.generation)
+        self._parts = pool
+        self.path, self.generation, self.manifest = pool.path, pool.generation, pool.manifest
+        self.chunks = [OwnersChunk.of_parts(chunk) for chunk in pool.chunks]
+        self._committed, self._changed, self._records = pool._committed, pool._changed, pool._records
+
+    @property
+    def stored(self) -> Pool:
+        """The pool of their parts."""
+        return self._parts
 
     @cached_property
     def fingerprint(self) -> str:
         """Another one than that of the parts: the same id may be a part there and an owner here."""
-        return _of_owners(super().fingerprint)
+        return _of_owners(self.stored.fingerprint)
 
     @cached_property
     def ancestors(self) -> frozenset[str]:
         """See `Pool.ancestors`."""
-        return frozenset([self.fingerprint, *map(_of_owners, super().ancestors)])
+        return frozenset(map(_of_owners, self.stored.ancestors))
 
-    @cached_property
-    def _count(self) -> int:
-        return sum(len(begins_of_owners(owner_ids(chunk))) - 1 for chunk in self.chunks)
+    def at(self, fingerprint: str) -> Pool:
+        """See `Pool.at`."""
+        return OwnersOf(self.stored.at(self._of_parts(fingerprint)))
 
-    def __len__(self) -> int:
-        """Owners with a part that has a vector."""
-        return self._count
+    def first_new_id(self, since: str | None = None) -> int:
+        """See `Pool.first_new_id`."""
+        return self.stored.first_new_id(since if since is None else self._of_parts(since))
 
-    def keys_of(self, ids: NDArray[np.int64]) -> dict[int, str]:
-        """The keys of owners, by id: the items of the chunks that have them are read.
-
-        Args:
-            ids: int64 [m]; those that the pool does not have are passed over.
-
-        Returns:
-            {id: key}.
-        """
-        found: dict[int, str] = {}
-        for chunk in self._finder.chunks_of(ids.tolist()):
-            owners, keys = owner_ids(chunk), owner_keys(chunk)
-            rows = np.flatnonzero(np.isin(owners, ids))
-            found |= dict(zip(owners[rows].tolist(), keys.take(array_of(rows, pa.int64())).to_pylist(), strict=True))
-        return dict(sorted(found.items()))
+    def _of_parts(self, fingerprint: str) -> str:
+        """The fingerprint of the parts of a generation; the given one where it is of none."""
+        return next((own for own in self.stored.ancestors if _of_owners(own) == fingerprint), fingerprint)
 
     def ids_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """The ids of owners, by key. It reads the items once.
+        """The ids of owners, by key: some pages of their key index for each. Without one it reads two columns once.
 
         Args:
             keys: the owners' keys.
@@ -140,34 +117,102 @@ class OwnersOf(Pool):
 
         Raises:
             LabelError: a key is of no owner here.
+            ConfigError: the keys are no column of values.
         """
-        found = self.ids_there(keys)
-        if missing := [key for key in dict.fromkeys(keys) if key not in found]:
-            known = super().ids_there(missing[:1])
+        asked = list(dict.fromkeys(column_of("keys", keys)))
+        found = self.ids_there(asked)
+        if missing := [key for key in asked if key not in found]:
+            known = self.stored.ids_there(missing[:1])
             problem = "is the key of a part, not of an owner" if known else "is the key of no owner"
-            raise LabelError(
-                self.place, f"{missing[0]!r} {problem}", "give keys of owners, as a batch by owner has them"
-            )
+            fix = "give keys of owners, as a batch by owner has them"
+            raise LabelError(self.place, f"{missing[0]!r} {problem}", fix)
         return found
 
-    def ids_there(self, keys: Sequence[str]) -> dict[str, int]:
-        """The ids of those among some keys that are of owners here. It reads the items once.
+    @cached_property
+    def _finder(self) -> Finder:
+        firsts = [record["first_id"] for record in self._records]
+        gone = [gone_owners(chunk) for chunk in self.chunks if isinstance(chunk, OwnersChunk)]
+        removed = np.concatenate([np.empty(0, np.int64), *gone])
+        return Finder(self.path, self.chunks, firsts, removed, folder=OWNERS_FOLDER)
+
+
+def parts_of(pool: Pool, ids: Sequence[int]) -> dict[int, dict[int, str]]:
+    """What items of a pool are made of: the parts that are there, of one whose items are owners; else themselves.
+
+    The items of the chunks that have them are read.
+
+    Args:
+        pool: the pool.
+        ids: of its items; those that it does not have are passed over.
+
+    Returns:
+        {id: {id of a part: its key}}, both in order of id.
+    """
+    if pool.stored is pool:
+        return {id: {id: key} for id, key in pool.keys_of(np.array(ids, np.int64)).items()}
+    found: dict[int, dict[int, str]] = {}
+    for chunk in pool.stored.chunks_of(ids):
+        found |= parts_by_owner(chunk, ids)
+    return found
+
+
+@dataclass(frozen=True)
+class OwnerOf:
+    """Finds the owners of items of a pool by id, in whatever process. An id has the same owner in each generation."""
+
+    place: str
+    generation: int
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return Pool(self.place, self.generation)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnerOf, (self.place, self.generation)
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The owners of items.
+
+        It reads two columns of the chunks that have the items, also where these were removed.
 
         Args:
-            keys: of owners of this pool or not.
+            ids: int64 [n], in any order.
 
         Returns:
-            {key: id}, in order of id.
+            int64 [n]: the id of the owner of each; its own where it is no part, or not in the pool.
         """
-        import pyarrow.compute as pc  # a tenth of the time of `raysal pool info`
-
-        wanted = pa.array(list(dict.fromkeys(key for key in keys if isinstance(key, str))), pa.string())
-        found: dict[str, int] = {}
-        for chunk in self.chunks if len(wanted) else ():
-            owners, texts = owner_ids(chunk), owner_keys(chunk)
-            rows = np.flatnonzero(pc.is_in(texts, value_set=wanted).to_numpy(zero_copy_only=False))
-            found |= dict(zip(texts.take(array_of(rows, pa.int64())).to_pylist(), owners[rows].tolist(), strict=True))
+        found = ids.copy()
+        firsts = np.array([record["first_id"] for record in self._pool.records], np.int64)
+        places = np.searchsorted(firsts, ids, "right") - 1
+        for chunk_place in np.unique(places[places >= 0]).tolist():
+            whole = replace(self._pool.chunks[chunk_place], removed=None)
+            own, owners = whole.ids(), owner_ids(whole)
+            if not len(own):
+                continue
+            rows = np.flatnonzero(places == chunk_place)
+            place = np.searchsorted(own, ids[rows]).clip(max=len(own) - 1)
+            there = own[place] == ids[rows]
+            found[rows[there]] = owners[place[there]]
         return found
+
+
+def pool_of_labels(pool: Pool, parts: PartsConfig) -> Pool:
+    """The pool whose items labels are of.
+
+    Args:
+        pool: of parts, or of their owners.
+        parts: the section of a config.
+
+    Returns:
+        The pool of owners, where labels are of them; else that of parts.
+
+    Raises:
+        PoolError: a batch is by owner, and none of the pool's items is a part.
+    """
+    if parts.by == "owner" or parts.per_owner:
+        owners = pool if isinstance(pool, OwnersOf) else OwnersOf(pool)  # where nothing is a part, that is said here
+        return owners if parts.labels_of_owners else owners.stored
+    return pool.stored
 
 
 def _of_owners(fingerprint: str) -> str:

@@ -16,18 +16,14 @@ from raysal.arrays import column_of
 from raysal.arrow_values import array_of
 from raysal.errors import Damaged, LabelError, PoolError
 from raysal.pool.ahead import fetched_ahead
+from raysal.pool.chunk import Chunk
 from raysal.pool.committed import finished_chunks, quarantined_in
 from raysal.pool.contents import maker_of, total_of
 from raysal.pool.exported import as_schema, one_schema, write_items
 from raysal.pool.finding import Finder
 from raysal.pool.generations import Generation, Removed, ancestors_of, number_of
 from raysal.pool.info import PoolInfo
-from raysal.pool.layout import (
-    MANIFEST,
-    Manifest,
-    check_blurred,
-    read_passed_over,
-)
+from raysal.pool.layout import MANIFEST, Manifest, check_blurred, read_passed_over
 from raysal.pool.place import directory_of, place_of
 from raysal.pool.verifying import verify_chunks, verify_generations
 from raysal.scale import space_of
@@ -61,7 +57,7 @@ class Pool:
         self.path = directory_of(path)
         self.generation, found = finished_chunks(self.path, generation)
         self._committed, self._changed, self._records = found, found.changed, list(found.records.values())
-        self.chunks = found.chunks
+        self.chunks: Sequence[Chunk] = found.chunks
         self.manifest = found.manifest
         if self._changed is not None:
             self.manifest = replace(
@@ -79,6 +75,11 @@ class Pool:
     def __len__(self) -> int:
         """Items with a vector."""
         return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def stored(self) -> Pool:
+        """The pool whose items its files hold: itself, unless its items are owners (`raysal.pool.owners.OwnersOf`)."""
+        return self
 
     @property
     def place(self) -> str:
@@ -371,6 +372,10 @@ class Pool:
             {key: id}.
         """
         return self._finder.ids_of(keys)
+
+    def chunks_of(self, ids: Sequence[int]) -> list[Chunk]:
+        """The chunks in which items with some ids would be, in order."""
+        return self._finder.chunks_of(ids)
 
     @cached_property
     def _finder(self) -> Finder:

@@ -18,6 +18,7 @@ from raysal.errors import Damaged
 from raysal.pool.generations import FILES, Generation
 from raysal.pool.lanes import text_hashes
 from raysal.pool.place import files_of
+from raysal.pool.sealed_table import check_seal, write_sealed_table
 from raysal.store import sha256_of
 from raysal.types import SourceFile
 
@@ -34,6 +35,8 @@ ETAG = pa.field("etag", pa.string())
 """A column of such a table, beside those of `FILES_SCHEMA`, if the source lies in a bucket."""
 SHA256 = pa.field("sha256", pa.binary(32))
 """Likewise, if the files were hashed."""
+SHA256_TABLE = f"{FILES}/sha256.parquet"
+"""What jobs learned of bytes of files that they did not take in again; see `raysal.embedding.file_hashes`."""
 NO_ETAG = 0
 """In place of the hash of an etag."""
 GONE = -2
@@ -79,17 +82,24 @@ def write_files(pool: Path, number: int, taken: Iterable[TakenFile], *, hashed: 
         Hex sha256 of the table.
     """
     rows = iter(taken)
-    some = list(islice(rows, _ROWS))
+    first = list(islice(rows, _ROWS))
     schema = FILES_SCHEMA.append(SHA256) if hashed else FILES_SCHEMA
-    if any(one.file.etag is not None for one in some):
+    if any(one.file.etag is not None for one in first):
         schema = schema.append(ETAG)
 
+    def tables() -> Iterator[pa.Table]:
+        some = first
+        while some:
+            yield _table(some, schema)
+            some = list(islice(rows, _ROWS))
+
     def write(temporary: Path) -> None:
-        nonlocal some
+        if number == 0:  # no record names it
+            write_sealed_table(temporary, schema, tables())
+            return
         with pq.ParquetWriter(temporary, schema) as writer:
-            while some:
-                writer.write_table(_table(some, schema))
-                some = list(islice(rows, _ROWS))
+            for table in tables():
+                writer.write_table(table)
 
     return str(files_of(pool).write(files_name(number), write)["sha256"])
 
@@ -117,7 +127,7 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
     Args:
         pool: the directory.
         number: of the generation.
-        sha256: of the table; None if nobody recorded it.
+        sha256: of the table; None if it is not to be compared. That of generation 0 says itself what it had.
 
     Yields:
         Tables of `FILES_SCHEMA`, in the order of `write_files`; none if the generation has no such table.
@@ -131,6 +141,8 @@ def read_files(pool: Path, number: int, sha256: str | None = None) -> Iterator[p
     fix = f"delete {files_name(number)}: its files then count as new, and items that stay the same keep their ids"
     if sha256 is not None and sha256_of(path) != sha256:
         raise Damaged(where, "its bytes do not match its sha256", fix)
+    if number == 0:
+        check_seal(path, where, fix)
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
@@ -267,6 +279,19 @@ class KnownFiles:
         """The places of the files that items lay in when these were taken in last, int64 [n]; -1 if not known."""
         runs = np.searchsorted(self._bounds, ids, "right") - 1
         return np.asarray(self._owners[runs])
+
+    def runs_of(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The runs of ids of some files.
+
+        Args:
+            places: of the files here, ascending.
+
+        Returns:
+            Where each run begins, where it ends, and the place of its file; int64 [n] each.
+        """
+        owners = self._owners[: len(self._bounds)]
+        runs = np.flatnonzero(np.isin(owners, places))  # the last one has no file
+        return self._bounds[runs], self._bounds[runs + 1], owners[runs]
 
 
 def _etag_hashes(etags: Sequence[str | None]) -> NDArray[np.int64]:

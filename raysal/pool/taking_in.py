@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raysal.arrow_values import array_of, numbers_of
+from raysal.arrow_values import array_of
 from raysal.pool.chunk import Chunk
 from raysal.pool.contents import total_of
 from raysal.pool.generations import NO_ROW, Generation, Removed, links_file, next_fingerprint, with_range
@@ -226,13 +226,3 @@ def _write_links(pool: Path, number: int, links: Sequence[tuple[int, int]]) -> d
     table = pa.table({"id": array_of(new, pa.int64()), "old_id": array_of(old, pa.int64())})
     facts = files_of(pool).write(links_file(number), lambda path: pq.write_table(table, path))
     return {"ids": len(links), **facts}
-
-
-def links_of(pool: Pool) -> dict[int, int]:
-    """Which items of a pool are in the place of which: {id: the id before}, over all its generations."""
-    found: dict[int, int] = {}
-    for number in range(1, pool.generation + 1):
-        if Generation.read(pool.path, number).replaced is not None:
-            table = pq.read_table(files_of(pool.path).find(links_file(number)))
-            found |= dict(zip(numbers_of(table["id"]).tolist(), numbers_of(table["old_id"]).tolist(), strict=True))
-    return found

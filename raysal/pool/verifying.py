@@ -13,8 +13,13 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.generations import RESTORE, Generation, keys_file, links_file, removed_file
 from raysal.pool.layout import chunk_file, how_to_repair
 from raysal.pool.place import files_of
-from raysal.pool.taken_files import files_name
+from raysal.pool.sealed_table import check_seal
+from raysal.pool.taken_files import SHA256_TABLE, files_name
 from raysal.store import read_sealed
+
+NAMED_BY_NONE = (files_name(0), SHA256_TABLE)
+"""Tables that carry their digests themselves; a pool may lack them."""
+DELETE = "delete it: what it says is found out anew, by the contents of the source"
 
 
 def verify_chunks(pool: Path, chunks: Sequence[Chunk], records: Sequence[Mapping[str, Any]]) -> None:
@@ -73,4 +78,8 @@ def verify_generations(pool: Path, newest: int) -> int:
                 entry = {"bytes": files.sizes(folder).get(file, 0), "sha256": sha256}
                 files.intact(name, entry, RESTORE, anew=True)
                 count += 1
+    for name in NAMED_BY_NONE:
+        if files.has(name):
+            check_seal(files.find(name), files.where(name), DELETE)
+            count += 1
     return newest + count

@@ -156,7 +156,7 @@ def check_labelled(run: Path, pool: Pool) -> None:
     """
     with labels_of_run(pool, run) as known:
         if known.ledger is not None:
-            labels = TrainingLabels.of(known.ledger, known.config)
+            labels = TrainingLabels.of(known.ledger, known.config, pool)
             if labels.labels(labels.head_seq):
                 return
     there, label = RunDir(run), f"label some items (`raysal label import {run} FILE`)"
@@ -211,7 +211,7 @@ def labels_behind(run: Path, pool: Pool, head: Head) -> tuple[int, str]:
     with labels_of_run(pool, run) as known:
         if known.ledger is None:
             return 0, _digest(())
-        items = TrainingLabels.of(known.ledger, known.config).labels(upto=head.ledger_seq)
+        items = TrainingLabels.of(known.ledger, known.config, pool).labels(upto=head.ledger_seq)
     return len(items), _digest(items)
 
 
@@ -283,7 +283,7 @@ def head_to_go_on_with(folder: Path, begun: Begun, run: Path, pool: Pool, words:
     with labels_of_run(pool, run) as known:
         if known.ledger is None:
             return None
-        labels = TrainingLabels.of(known.ledger, known.config)
+        labels = TrainingLabels.of(known.ledger, known.config, pool)
         if head.ledger_seq > labels.head_seq or _digest(labels.labels(upto=head.ledger_seq)) != begun.labels_digest:
             return None
         since = len(labels.changed_since(head.ledger_seq, upto=labels.head_seq))

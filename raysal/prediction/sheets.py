@@ -24,11 +24,13 @@ from raysal.models.head import Head
 from raysal.numerics import one_thread
 from raysal.pool import Pool
 from raysal.pool.chunk import Chunk
+from raysal.pool.owner_chunk import OwnersChunk, parts_by_owner
 from raysal.prediction.sampling import map_axes
 from raysal.rounds.directory import RunDir
 from raysal.rounds.run_labels import RunLabels
 from raysal.rounds.searching import NEGATIVE
 from raysal.sources.of_pool import source_of
+from raysal.sources.text import text_of_parts
 from raysal.types import Label, Unit
 
 BLOCK_ROWS = 4_096
@@ -193,8 +195,24 @@ class Sources:
 
         Returns:
             A function of a chunk and {id: key} of some of its items, which returns {id: text}; without those that the
-            source has no more.
+            source has no more. The text of an owner is that of its parts together.
         """
+        of_parts = self._reader_of_parts()
+
+        def read(chunk: Chunk, keys: Mapping[int, str]) -> dict[int, str]:
+            if self._source is None or not isinstance(chunk, OwnersChunk):
+                return of_parts(chunk, keys)
+            parts = parts_by_owner(chunk.parts, keys)
+            texts = of_parts(chunk, {id: key for own in parts.values() for id, key in own.items()})
+            overlap = getattr(self._source, "overlap", 0)
+            there = {
+                owner: [(key, texts[id]) for id, key in own.items() if id in texts] for owner, own in parts.items()
+            }
+            return {owner: text_of_parts(own, overlap) for owner, own in there.items() if own}
+
+        return read
+
+    def _reader_of_parts(self) -> Callable[[Chunk, Mapping[int, str]], dict[int, str]]:
         units: Iterator[Unit] | None = None
 
         def read(chunk: Chunk, keys: Mapping[int, str]) -> dict[int, str]:

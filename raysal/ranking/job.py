@@ -171,6 +171,7 @@ def rank_pool(
                 known=numbers_of(known["id"]),
                 states=numbers_of(known["state"]),
                 asked=numbers_of(known["asked"]),
+                owners=None if held_out is None else held_out.owners,
             )
             _make(job, fleet, report)
         shutil.rmtree(version / RUNS, ignore_errors=True)

@@ -95,7 +95,7 @@ def rank_into(
     if address is not None and backend != "ray":
         raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", "pass --backend ray, too")
     if not isinstance(pool, Pool):
-        pool = own_pool(config) if pool is None else open_pool(as_place("pool", pool))
+        pool = own_pool(config).stored if pool is None else open_pool(as_place("pool", pool))
     out, head, head_from, said = as_path("out", out), None, None, None
     if novelty is None:
         head, head_from = head_for(run, pool, None if round is None else as_whole_number("round", round, 0))
@@ -116,7 +116,7 @@ def rank_into(
             out,
             options,
             states=lambda: states_of_run(run, pool),
-            held_out=HeldOut.of(config),
+            held_out=HeldOut.of(config, pool),
             labels=labels,
             head_from=head_from,
             labels_digest=digest,

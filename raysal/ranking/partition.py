@@ -22,6 +22,7 @@ from raysal.fleet import Partition
 from raysal.fleet.chunks import items_and_rows
 from raysal.labels.records import STATES
 from raysal.models.likelihood import likelihood_of
+from raysal.pool.owners import OwnerOf
 from raysal.ranking.hashing import text_hashes
 from raysal.ranking.layout import (
     ID_FILE,
@@ -38,7 +39,8 @@ from raysal.ranking.layout import (
     run_parts,
     write_batch,
 )
-from raysal.rng import item_order, item_uniform
+from raysal.rng import item_order
+from raysal.rounds.held_out import HeldOut
 from raysal.scoring.base import Predicted
 from raysal.scoring.inputs import ScoreInputs
 from raysal.scoring.novelty.base import FittedNovelty
@@ -69,6 +71,8 @@ class Job(NamedTuple):
     """[m] their states, as places in `STATES`"""
     asked: NDArray[np.int8]
     """[m] 1 for those that a round asked for, or that are examples: they train, even where they would be held out"""
+    owners: OwnerOf | None = None
+    """whose hash decides what is held out, where that is not the item's own"""
 
 
 def places_of(values: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -221,7 +225,7 @@ def run_columns(
     columns["state"] = dictionary_of(known_of(ids, job, job.states), STATES)
     held = np.zeros(len(ids), bool)
     if plan.held_out is not None:
-        held = (item_uniform(plan.held_out[0], ids) < plan.held_out[1]) & (known_of(ids, job, job.asked) == 0)
+        held = HeldOut(*plan.held_out, job.owners).among(ids) & (known_of(ids, job, job.asked) == 0)
     columns["held_out"] = pa.array(held)
     hashes = text_hashes(text)
     by_hash = np.argsort(hashes, kind="stable")

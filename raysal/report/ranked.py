@@ -24,6 +24,7 @@ import pyarrow as pa
 from PIL import Image
 
 from raysal.arguments import as_path, as_place
+from raysal.embedding.rendering import Rendering, rendering_in
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, OutputExists
 from raysal.pool import Pool, open_pool
 from raysal.ranking.layout import Manifest
@@ -180,14 +181,14 @@ def _write_items(out: Path, rows: Sequence[dict[str, Any]], pool: Pool, report: 
         return {}
     for row in rows:
         row["problem"] = "not in the source any more"
-    moved = dict(by_key)
+    moved, rendering = dict(by_key), rendering_in(manifest.encoder.get("preprocessing", {}))
     source, done = source_of(pool), 0
     for _, item in read_items(pool, source, {id: row["key"] for id, row in by_id.items()}):
         if (row := moved.pop(item.key, None)) is not None:
-            _note(out, item, row, manifest.modality)
+            _note(out, item, row, manifest.modality, rendering)
             report("export", done := done + 1, len(rows))
     for item in read_keys(source, moved, manifest.chunk_rows) if moved else ():
-        _note(out, item, by_key[item.key], manifest.modality)
+        _note(out, item, by_key[item.key], manifest.modality, rendering)
         report("export", done := done + 1, len(rows))
     return {row["key"]: row["problem"] for row in rows if row["problem"]}
 
@@ -213,22 +214,22 @@ def read_keys(source: Source, keys: Collection[str], chunk_rows: int) -> Iterato
             return
 
 
-def _note(out: Path, item: Item, row: dict[str, Any], modality: Modality) -> None:
+def _note(out: Path, item: Item, row: dict[str, Any], modality: Modality, rendering: Rendering) -> None:
     """Write the files of an item, and note them, or why there are none."""
     try:
-        row |= {"problem": None, **_kept(out, item, row, modality)}
+        row |= {"problem": None, **_kept(out, item, row, modality, rendering)}
     except BadItem as error:
         row["problem"] = error.problem
 
 
-def _kept(out: Path, item: Item, row: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
+def _kept(out: Path, item: Item, row: Mapping[str, Any], modality: Modality, rendering: Rendering) -> dict[str, Any]:
     """Write the files of an item; a BadItem where there is nothing to show."""
     key, payload = row["key"], item.payload
     if isinstance(payload, BadItem):
         raise payload
     if modality == "text":
         return {"text": str(payload)}
-    image = seen(key, payload, modality)
+    image = seen(key, payload, modality, rendering)
     small = max(image.size) < PREVIEW_PIXELS // 2
     if isinstance(payload, bytes | bytearray | memoryview):
         content, suffix = bytes(payload), Path(key).suffix

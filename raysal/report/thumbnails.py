@@ -6,12 +6,15 @@ import base64
 import io
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from raysal.embedding.decode import decode_image
 from raysal.embedding.pixels import is_grey
+from raysal.embedding.rendering import PLAIN, Rendering, rendering_in
 from raysal.errors import BadItem, MissingExtra, RaysalError
 from raysal.pool import Pool
+from raysal.pool.owners import parts_of
 from raysal.sources.of_pool import read_items, source_of
 from raysal.spectrograms import picture_of
 from raysal.types import Item, Modality
@@ -54,29 +57,32 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
         wanted: the key of each item by id.
 
     Returns:
-        What can be shown of the items; nothing for vectors.
+        What can be shown of the items; nothing for vectors. Of an owner its first part is shown.
     """
-    modality = pool.manifest.modality
+    modality, rendering = pool.manifest.modality, rendering_in(pool.manifest.encoder.get("preprocessing", {}))
     if modality == "vector" or not wanted:
         return Gallery(modality=modality, shown={})
     shown: dict[int, Shown] = {}
     problem = None
     try:
         source = source_of(pool)
-        for id, item in read_items(pool, source, wanted):
-            shown[id] = _shown(item, wanted[id], modality)
+        firsts = {next(iter(own)): id for id, own in parts_of(pool, list(wanted)).items()}
+        keys = pool.stored.keys_of(np.array(sorted(firsts), np.int64))
+        for id, item in read_items(pool, source, keys):
+            shown[firsts[id]] = _shown(item, keys[id], modality, rendering)
     except (RaysalError, OSError) as error:
         problem = str(error)
     return Gallery(modality=modality, shown=shown, problem=problem)
 
 
-def seen(key: str, payload: object, modality: Modality) -> Image.Image:
+def seen(key: str, payload: object, modality: Modality, rendering: Rendering = PLAIN) -> Image.Image:
     """An image, or the spectrogram of a sound.
 
     Args:
         key: the item's name, for the error.
         payload: the item.
         modality: of its pool, `image` or `sound`.
+        rendering: which channels the encoder of the pool sees, and with which stretch.
 
     Returns:
         What people see of it.
@@ -85,7 +91,7 @@ def seen(key: str, payload: object, modality: Modality) -> Image.Image:
         BadItem: it cannot be decoded, or what would decode it is not installed.
     """
     if modality != "sound":
-        return decode_image(key, payload)
+        return decode_image(key, payload, rendering=rendering)
     try:
         return picture_of(key, payload)
     except MissingExtra as error:
@@ -103,7 +109,7 @@ def thumbnail(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
 
 
-def _shown(item: Item, key: str, modality: Modality) -> Shown:
+def _shown(item: Item, key: str, modality: Modality, rendering: Rendering) -> Shown:
     if item.key != key:
         return Shown(problem=f"the source has {item.key!r} in its place now")
     if isinstance(item.payload, BadItem):
@@ -112,7 +118,7 @@ def _shown(item: Item, key: str, modality: Modality) -> Shown:
         text = str(item.payload)
         return Shown(text=text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")
     try:
-        image = seen(key, item.payload, modality)
+        image = seen(key, item.payload, modality, rendering)
         return Shown(image=thumbnail(image), small=max(image.size) < THUMBNAIL_PIXELS)
     except BadItem as error:
         return Shown(problem=error.problem)

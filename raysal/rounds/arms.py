@@ -20,7 +20,7 @@ from raysal.rounds.directory import CONTROL, EMBEDDING, RunDir
 from raysal.rounds.finished import RunResult
 from raysal.rounds.given_probabilities import check_strategy
 from raysal.rounds.offered import RowsOffered
-from raysal.rounds.preflight import check_like, likelihood_for
+from raysal.rounds.preflight import check_like, learns_from_held_out, likelihood_for
 from raysal.rounds.ready import check_pool_lost, pool_is_ready
 from raysal.rounds.session import Session
 from raysal.sources import SOURCES
@@ -101,7 +101,7 @@ def validate(config: RunConfig, *, begun: bool = False) -> None:
     narrower = config.narrow.build("narrow", NARROWERS)
     selector = config.select.build("select", SELECTORS)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
-    RowsOffered.of_run(config.parts)
+    rows = RowsOffered.of(config.parts)
     start = config.start.build("start", SELECTORS)
     if config.probabilities is not None:
         check_strategy(config.start.name, start)
@@ -110,7 +110,8 @@ def validate(config: RunConfig, *, begun: bool = False) -> None:
     config.oracle.build("oracle", ORACLES)
     if config.rounds.control and config.oracle.name == "files":
         raise ConfigError("rounds.control", "a control arm needs an oracle that answers", 'oracle = "simulated"')
-    searches_index(narrower, trainer)
+    searches, learns_from = searches_index(narrower, trainer), learns_from_held_out(selector, narrower)
+    rows.check_run(config, searches_index=searches, learns_from_held_out=learns_from)
     likelihood_for(config, trainer, selector, narrower, start=start)
     if not begun:
         check_like(config.like, (selector, start, *narrower.strategies()))

@@ -55,7 +55,7 @@ class Background:
             return None
         return cls(
             ledger=ledger,
-            held_out=HeldOut.of(config),
+            held_out=HeldOut.of(config, pool),
             key=derive(config.seed, "background"),
             share=config.update.background / len(pool),
             weight=config.update.background_weight,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from raysal.arrow_values import array_of
 from raysal.pool import Pool
 from raysal.rounds.draws import LEAST, PROBABILITY, REMAINING, STRATEGY, DrawnTests
+from raysal.types import OWNER_KEY
 
 if TYPE_CHECKING:
     from raysal.models.head import Head
@@ -25,7 +26,8 @@ class Batch:
     round: int
     table: pa.Table
     """id, key, rank, score, reason, strategy, head_version; where the run draws tests also probability,
-    least_probability and remaining, which only test draws have (`raysal.rounds.tested`)"""
+    least_probability and remaining, which only test draws have (`raysal.rounds.tested`); and where owners were picked
+    for labels of their parts, owner_key"""
 
     @property
     def keys(self) -> list[str]:
@@ -67,6 +69,7 @@ def batch_table(
     strategy: str | None = None,
     head: Head | None = None,
     tests: DrawnTests | None = None,
+    owners: pa.Array | None = None,
 ) -> pa.Table:
     """A batch as people see it, in pick order: id, key, rank (from 1), score, reason.
 
@@ -79,6 +82,8 @@ def batch_table(
         head: what chose it.
         tests: the test draws of a run that draws some. Their score is how many times as likely they were as in a
             uniform draw.
+        owners: of a run by owner whose labels are of parts the key of each pick's owner, string [n], which becomes the
+            column owner_key. Such a run draws no tests.
 
     Returns:
         One row for each item.
@@ -103,6 +108,8 @@ def batch_table(
         "score": array_of(scores, pa.float64()),
         "reason": array_of(reasons, pa.string()),
     }
+    if owners is not None:
+        columns[OWNER_KEY] = owners
     if strategy is not None:
         version = None if head is None else head.version
         names = [STRATEGY if row >= len(picks.ids) else strategy for row in order.tolist()]

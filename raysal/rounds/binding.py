@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raysal.config import RunConfig
-from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError
+from raysal.errors import ConfigError, Damaged, FingerprintMismatch, PoolError, RunError
 from raysal.labels import Ledger
 from raysal.labels.reader import OTHER_POOL
 from raysal.pool import Pool, open_pool
 from raysal.pool.layout import MANIFEST
+from raysal.pool.owners import pool_of_labels
 from raysal.pool.place import directory_of
 from raysal.rounds.directory import RunDir
 from raysal.store import is_locked
@@ -36,6 +37,8 @@ class Rebound:
 
     def __str__(self) -> str:
         kept = f"; {self.absent} with an answer are not in the pool: their labels are kept and train nothing"
+        if self.absent and not self.matched:
+            kept += "; if this is not the pool that was meant, rebind with the right one: nothing is lost"
         return f"{self.matched} items of the run matched by key{kept if self.absent else ''}"
 
 
@@ -46,17 +49,38 @@ def own_pool(config: RunConfig) -> Pool:
         config: the run's config.
 
     Returns:
-        The pool; whether the run's labels are of it is not checked.
+        The pool of what labels are of, items or owners; whether the run's labels are of it is not checked.
 
     Raises:
         PoolError: it is not there, or cannot be read.
     """
     try:
-        return open_pool(config.pool)
+        return pool_of_labels(open_pool(config.pool), config.parts)
     except PoolError as error:
         if isinstance(error, Damaged) or (directory_of(config.pool, synced=False) / MANIFEST).exists():
             raise
         raise PoolError(error.where, error.problem, MOVED) from None
+
+
+def check_labels_of(run: RunDir, config: RunConfig, pool: Pool) -> None:
+    """Refuse a pool of parts where the labels of a run are of owners, and one of owners where they are not.
+
+    Args:
+        run: the run directory, for the error.
+        config: of the run.
+        pool: what labels are asked for of.
+
+    Raises:
+        ConfigError: keys and ids of the one are not those of the other.
+    """
+    of_owners = pool.stored is not pool
+    if of_owners and not config.parts.labels_of_owners:
+        fix = 'labels_of = "part" (--labels-of part), or a file of labels of owners'
+        raise ConfigError("parts.labels_of", f"the labels of {run.path} are of items of its pool, not of owners", fix)
+    if config.parts.labels_of_owners and not of_owners:
+        problem = f"the labels of {run.path} are of owners, and this is about the items of its pool"
+        fix = "choose by owner (--by owner); predictions, rankings and training are of items"
+        raise ConfigError("parts.by", problem, fix)
 
 
 def check_pool(run: RunDir, ledger: Ledger, pool: Pool) -> None:
@@ -176,6 +200,8 @@ def lease_newest(run: RunDir, ledger: Ledger) -> None:
     rounds, leased = run.rounds, ledger.last_round
     if leased is not None and leased >= rounds:
         raise Damaged(run.folder(leased), "the round is missing", "restore it from a copy")
+    if leased == rounds - 1:  # all its items at once; some may have been released since
+        return
     # A round of an earlier pool was leased before the ledger left that pool.
     if rounds and ledger.pool in (None, run.record(rounds - 1)["pool"]):
         batch = run.batch(rounds - 1)

@@ -82,5 +82,6 @@ def control_config(config: RunConfig) -> RunConfig:
     uniform = Choice(name="random")
     rounds = config.rounds.model_copy(update={"control": False})
     others: dict[str, Any] = {"select": uniform, "start": uniform, "probabilities": None}
-    others |= {"narrow": Choice(name="none"), "parts": PartsConfig()}
+    parts = PartsConfig(by=config.parts.by, labels_of=config.parts.labels_of)
+    others |= {"narrow": Choice(name="none"), "parts": parts}
     return config.model_copy(update={**others, "rounds": rounds})

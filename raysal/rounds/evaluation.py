@@ -20,7 +20,7 @@ from raysal.models.head import Head
 from raysal.models.measures import Evaluation
 from raysal.models.ranking_measures import mean_and_interval, ranking_measures
 from raysal.numerics import BLOCK_ROWS, one_thread
-from raysal.rng import item_uniform
+from raysal.pool.owners import OwnerOf
 from raysal.rounds.draws import DRAWS, TRUTH, UNIFORM
 from raysal.rounds.held_out import Half, HeldOut
 from raysal.rounds.tested import Tested
@@ -32,15 +32,15 @@ MOST = 10_000
 size."""
 
 
-def hold_out(partition: Partition, key: int, share: float) -> int:
+def hold_out(partition: Partition, key: int, share: float, owners: OwnerOf | None = None) -> int:
     """Take a share of the items, by hash, out of what may be offered; returns how many are held out here."""
-    held = HeldOut(key, share).among(partition.ids)
+    held = HeldOut(key, share, owners).among(partition.ids)
     partition.available &= ~held
     return int(held.sum())
 
 
 def lowest_held_out(
-    partition: Partition, key: int, share: float, half: Half, most: int
+    partition: Partition, key: int, share: float, half: Half, most: int, owners: OwnerOf | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The held-out items of lowest hash of a partition.
 
@@ -50,12 +50,14 @@ def lowest_held_out(
         share: of all items that are held out.
         half: which of them.
         most: how many are wanted at most.
+        owners: whose hash decides, as of `HeldOut`.
 
     Returns:
         Their hashes in [0, 1) and ids, by hash.
     """
-    draws = item_uniform(key, partition.ids)
-    rows = np.flatnonzero(HeldOut(key, share).among(partition.ids, half))
+    held_out = HeldOut(key, share, owners)
+    draws = held_out.order(partition.ids)
+    rows = np.flatnonzero(held_out.among(partition.ids, half))
     rows = rows[np.argsort(draws[rows], kind="stable")[:most]]
     return draws[rows], partition.ids[rows]
 
@@ -103,6 +105,7 @@ def evaluate(
     told: Mapping[int, str] | None = None,
     half: Half = "all",
     *,
+    owners: OwnerOf | None = None,
     tested: Tested | None = None,
     target: Sequence[str] = (),
     k: int = 1,
@@ -123,6 +126,7 @@ def evaluate(
         truth: the true labels of those of some ids that are known. It is asked for MOST of the held-out items.
         told: what people say of held-out items, by id; it goes before what `truth` says.
         half: which of the held-out items.
+        owners: whose hash decides, as of `HeldOut`.
         tested: the held-out items that were drawn as tests, and how others became known.
         target: the classes that are looked for; they have measures of their own.
         k: the first items that these are of, beside the top hundredth.
@@ -130,8 +134,9 @@ def evaluate(
     Returns:
         The measures; None if no truth is known.
     """
-    lowest = _lowest(fleet, key, share, half)
-    known = _known(lowest, truth, told or {}, tested, HeldOut(key, share), half)
+    held_out = HeldOut(key, share, owners)
+    lowest = _lowest(fleet, held_out, half)
+    known = _known(lowest, truth, told or {}, tested, held_out, half)
     if not known.labels:
         return None
     # How likely a number is depends on the variance around its prediction.
@@ -220,7 +225,7 @@ def _known(
         if not (tested.sample.drawn & tested.answered(labels)).any():
             labels = {}  # what was told stands for itself alone
         return _Known(labels=labels, by=DRAWS, tested=tested)
-    labels = _lowest_of(true | dict(told), *held_out, half)
+    labels = _lowest_of(true | dict(told), held_out, half)
     return _Known(labels=dict(sorted(labels.items())), by=TRUTH if true else UNIFORM)
 
 
@@ -231,6 +236,8 @@ def known_labels(
     truth: Callable[[Sequence[int]], dict[int, str]],
     told: Mapping[int, str] | None = None,
     half: Half = "all",
+    *,
+    owners: OwnerOf | None = None,
 ) -> dict[int, str]:
     """The labels of the held-out items of lowest hash whose truth is known, MOST of them at most. One round trip.
 
@@ -241,23 +248,25 @@ def known_labels(
         truth: see there.
         told: see there.
         half: see there.
+        owners: see there.
 
     Returns:
         Labels by id.
     """
-    return _lowest_of(truth(_lowest(fleet, key, share, half)) | dict(told or {}), key, share, half)
+    held_out = HeldOut(key, share, owners)
+    return _lowest_of(truth(_lowest(fleet, held_out, half)) | dict(told or {}), held_out, half)
 
 
-def _lowest(fleet: Fleet, key: int, share: float, half: Half) -> list[int]:
+def _lowest(fleet: Fleet, held_out: HeldOut, half: Half) -> list[int]:
     """The ids of the held-out items of lowest hash, MOST of them at most, in that order."""
-    parts = fleet.each(lowest_held_out, key, share, half, MOST)
+    parts = fleet.each(lowest_held_out, held_out.key, held_out.share, half, MOST, held_out.owners)
     draws, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
     return list(ids[np.argsort(draws, kind="stable")[:MOST]].tolist())
 
 
-def _lowest_of(known: Mapping[int, str], key: int, share: float, half: Half) -> dict[int, str]:
+def _lowest_of(known: Mapping[int, str], held_out: HeldOut, half: Half) -> dict[int, str]:
     """Those labels that are of held-out items of this half, and of these the MOST of lowest hash."""
     ids = np.array(sorted(known), np.int64)
-    ids = ids[HeldOut(key, share).among(ids, half)]
-    lowest = ids[np.argsort(item_uniform(key, ids), kind="stable")[:MOST]]
+    ids = ids[held_out.among(ids, half)]
+    lowest = ids[np.argsort(held_out.order(ids), kind="stable")[:MOST]]
     return {id: known[id] for id in lowest.tolist()}

@@ -13,6 +13,7 @@ from raysal.arrow_values import numbers_of
 from raysal.config import RunConfig, deciding_fields
 from raysal.labels import Ledger
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import Rebound, meet_pool, pool_to_write, settle
 from raysal.rounds.configs import control_config
 from raysal.rounds.directory import RunDir
@@ -78,7 +79,7 @@ def finished_run(config: RunConfig, out: Path, report: Report) -> RunResult | No
                 return None
         if not pool_is_ready(config, report):
             return None
-        pool = open_pool(config.pool)
+        pool = pool_of_labels(open_pool(config.pool), config.parts)
         for run, ledger in ledgers.items():
             if pool_to_write(run, ledger, pool) is not pool:
                 return None
@@ -120,7 +121,7 @@ def _is_closed(run: RunDir, ledger: Ledger, config: RunConfig) -> bool:
 
 def _is_anything_left(pool: Pool, ledger: Ledger, config: RunConfig) -> bool:
     """Whether the pool has an item that a round could offer. One pass over its ids."""
-    held_out, taken = HeldOut.of(config), ledger.excluded()
+    held_out, taken = HeldOut.of(config, pool), ledger.excluded()
     for table in pool.items(["id"]):
         ids = numbers_of(table["id"])
         open_to = ~np.isin(ids, taken)

@@ -14,6 +14,7 @@ from raysal.arrow_values import array_of, numbers_of
 from raysal.config import RunConfig
 from raysal.errors import ConfigError
 from raysal.pool import Pool
+from raysal.pool.owners import OwnerOf
 from raysal.rng import derive, item_uniform
 
 Half = Literal["all", "measure", "reference"]
@@ -28,19 +29,41 @@ class HeldOut(NamedTuple):
     """of `raysal.rng`"""
     share: float
     """of all items, in (0, 1)"""
+    owners: OwnerOf | None = None
+    """whose hash decides: of a run by owner whose labels are of parts, so that an owner is held out with all of them"""
 
     @classmethod
-    def of(cls, config: RunConfig) -> HeldOut | None:
-        """Those of a run; None if it keeps none."""
+    def of(cls, config: RunConfig, pool: Pool | None) -> HeldOut | None:
+        """Those of a run; None if it keeps none.
+
+        Args:
+            config: of the run.
+            pool: of its items. Without it, nothing may be asked of a run by owner whose labels are of parts.
+
+        Returns:
+            How to tell them.
+        """
         share = config.rounds.holdout
-        return cls(derive(config.seed, "holdout"), share) if share else None
+        if not share:
+            return None
+        owners = None
+        if config.parts.labels_of_parts_of_owners and pool is not None:
+            owners = OwnerOf(pool.place, pool.generation)
+        return cls(derive(config.seed, "holdout"), share, owners)
 
     def among(self, ids: NDArray[np.int64], half: Half = "all") -> NDArray[np.bool_]:
         """Which of these items are held out, and in this half of them, [n]."""
+        if self.owners is not None:
+            ids = self.owners.of(ids)
         held: NDArray[np.bool_] = item_uniform(self.key, ids) < self.share
         if half != "all":
             held &= (item_uniform(derive(self.key, "reference"), ids) < 0.5) == (half == "reference")
         return held
+
+    def order(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Draws in [0, 1), [n], by which these items are given to people and measured: the lowest first."""
+        # By the same hash, the first part of an owner, which has its id, would come before the others.
+        return item_uniform(self.key if self.owners is None else derive(self.key, "order"), ids)
 
 
 def held_out_keys(pool: Pool, config: RunConfig, taken: Set[int], most: int) -> list[str]:
@@ -60,7 +83,7 @@ def held_out_keys(pool: Pool, config: RunConfig, taken: Set[int], most: int) -> 
     Raises:
         ConfigError: the run holds out nothing.
     """
-    held_out = HeldOut.of(config)
+    held_out = HeldOut.of(config, pool)
     if held_out is None:
         raise ConfigError("rounds.holdout", "0: the run holds out no items", "begin a run with holdout = 0.2, or less")
     best: list[tuple[float, int, str]] = []
@@ -68,7 +91,7 @@ def held_out_keys(pool: Pool, config: RunConfig, taken: Set[int], most: int) -> 
         ids = numbers_of(table["id"])
         rows = np.flatnonzero(held_out.among(ids))
         draws, keys = (
-            item_uniform(held_out.key, ids[rows]).tolist(),
+            held_out.order(ids[rows]).tolist(),
             table["key"].take(array_of(rows, pa.int64())).to_pylist(),
         )
         found = [row for row in zip(draws, ids[rows].tolist(), keys, strict=True) if row[1] not in taken]

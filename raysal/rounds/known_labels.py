@@ -25,7 +25,7 @@ from raysal.models.trainers.base import Trainer, TrainingData
 from raysal.models.trainers.logistic import Logistic
 from raysal.pool import Pool
 from raysal.rng import derive
-from raysal.rounds.binding import check_pool
+from raysal.rounds.binding import check_labels_of, check_pool
 from raysal.rounds.directory import RunDir
 from raysal.rounds.gathering import gather_labelled
 from raysal.rounds.held_out import HeldOut
@@ -159,6 +159,7 @@ class LabelsOfRun:
 
     run: RunDir
     config: RunConfig
+    pool: Pool
     ledger: Ledger | None
     """None where the run has no labels yet"""
     trainer: Trainer
@@ -176,7 +177,7 @@ class LabelsOfRun:
     @property
     def held_out(self) -> HeldOut | None:
         """The items that the run keeps for its evaluation."""
-        return HeldOut.of(self.config)
+        return HeldOut.of(self.config, self.pool)
 
     @property
     def target(self) -> tuple[str, ...]:
@@ -188,7 +189,7 @@ class LabelsOfRun:
         """What the run's last rounds found by share."""
         if self.ledger is None:
             return ()
-        labels = TrainingLabels.of(self.ledger, self.config)
+        labels = TrainingLabels.of(self.ledger, self.config, self.pool)
         return yields_of(self.run, labels, labels.head_seq, self.target, self.trainer.likelihood)
 
     def queries(self, pool: Pool) -> NDArray[np.float32] | None:
@@ -206,7 +207,7 @@ class LabelsOfRun:
         """See `Known.without_head`."""
         if self.ledger is None:
             return GivenLabels(items=(), taken=self.taken).without_head(fleet, pool)
-        labels = TrainingLabels.of(self.ledger, self.config)
+        labels = TrainingLabels.of(self.ledger, self.config, self.pool)
         known = gather_labelled(fleet, pool.dim, labels.labels(upto=labels.head_seq))
         return no_head(replace(known, likelihood=self.trainer.likelihood))
 
@@ -231,6 +232,7 @@ def known_labels(pool: Pool, labels: LabelsArgument | None, *, rebind: bool = Fa
     Raises:
         LabelError: a key is not in the pool, a label cannot be accepted, or a file cannot be read.
         RunError: a directory holds no run.
+        ConfigError: it holds one whose labels are of owners, and `pool` is of parts; or the other way round.
         FingerprintMismatch: a directory holds the run of another pool, or a file says that it was exported for one, and
             `rebind` is false.
     """
@@ -265,14 +267,16 @@ def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[L
 
     Raises:
         RunError: no run is there.
+        ConfigError: the run's labels are of owners, and `pool` is of parts; or the other way round.
         FingerprintMismatch: the run is of another pool, and `rebind` is false.
         Damaged: a file of the run was altered.
     """
     run = RunDir(path)
     config = run.require_config("pass a label file, or the directory of a run")
+    check_labels_of(run, config, pool)
     trainer = config.update.trainer.build("update.trainer", TRAINERS)
     if not run.has_ledger:
-        yield LabelsOfRun(run=run, config=config, ledger=None, trainer=trainer)
+        yield LabelsOfRun(run=run, config=config, pool=pool, ledger=None, trainer=trainer)
         return
     with run.open_ledger() as ledger:
         try:
@@ -281,4 +285,4 @@ def labels_of_run(pool: Pool, path: Path, *, rebind: bool = False) -> Iterator[L
             if not rebind:
                 raise
             ledger.view_as_in(pool.fingerprint, pool.ids_there(list(ledger.known_ids())))
-        yield LabelsOfRun(run=run, config=config, ledger=ledger, trainer=trainer)
+        yield LabelsOfRun(run=run, config=config, pool=pool, ledger=ledger, trainer=trainer)

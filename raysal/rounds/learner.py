@@ -86,7 +86,7 @@ def next_head(fleet: Fleet, pool: Pool, run: RunDir, ledger: Ledger, trainer: Tr
         FingerprintMismatch: the last head, or that of the trainer, takes the vectors of another encoder.
         LabelError: a label cannot be learnt from.
     """
-    labels, likelihood = TrainingLabels.of(ledger, config), trainer.likelihood
+    labels, likelihood = TrainingLabels.of(ledger, config, pool), trainer.likelihood
     round, seq = run.rounds, labels.head_seq
     items = labels.labels(upto=seq)
     shown = head_of(run, pool, round - 1)
@@ -242,7 +242,7 @@ def apply_new_labels(
         LabelError: a label cannot be used by this head.
         ConfigError: the head has no closed-form step.
     """
-    labels = TrainingLabels.of(ledger, config)
+    labels = TrainingLabels.of(ledger, config, pool)
     seq = labels.head_seq
     changes = labels.changed_since(head.ledger_seq, upto=seq)
     background = Background.of(ledger, config, pool, head.likelihood)

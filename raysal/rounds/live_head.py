@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raysal.errors import ConfigError, LabelError
@@ -10,8 +10,10 @@ from raysal.fleet import Fleet
 from raysal.labels import Ledger
 from raysal.models.head import Head
 from raysal.rounds.learner import apply_new_labels
+from raysal.rounds.one_round import head_now
 from raysal.rounds.opening import OpenRun
 from raysal.rounds.prior_shift import correction_in, with_shift, without_shift
+from raysal.rounds.status import final_record
 
 
 class LiveHead:
@@ -58,6 +60,28 @@ class LiveHead:
         if self.head is None and self._stale is not None:
             self._stale = self._apply(self._stale, ledger, fleet, fit=False)
             return self._stale
+        return self.head
+
+    def now(self, ledger: Ledger | None, fleet: Fleet | None, start: Callable[[], Fleet], *, fit: bool) -> Head | None:
+        """The head after all labels, as `Session.current_head` gives it.
+
+        Args:
+            ledger: the run's labels; None if it has none yet.
+            fleet: the pool's partitions; None where nothing needed them yet.
+            start: starts them.
+            fit: whether a run that fits its head anew each round fits it here as well.
+
+        Returns:
+            The head; None before the first label.
+        """
+        if not fit and fleet is not None and ledger is not None and (moved := self.moved(ledger, fleet)) is not None:
+            return moved
+        if self.head is None and ledger is not None:
+            if final_record(self._opened.run, ledger) is not None:
+                # Not kept: there may be no fleet to move it by what is told from now on.
+                return self._opened.run.head(None)
+            made = head_now(self._opened, ledger, start())
+            self.begin(made.head, made.correction)
         return self.head
 
     def _apply(self, head: Head, ledger: Ledger, fleet: Fleet, *, fit: bool) -> Head | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
-from raysal.config import PartsConfig, choice
+from raysal.arrow_values import array_of
+from raysal.config import PartsConfig, RunConfig, choice
 from raysal.context import RoundContext
 from raysal.errors import ConfigError, PoolExhausted, UnknownName
 from raysal.fleet import Fleet
-from raysal.fleet.by_owner import use_owners
+from raysal.fleet.by_owner import parts_left, use_owners, use_parts
 from raysal.pool import Pool
 from raysal.pool.owners import OwnersOf
 from raysal.rng import derive
@@ -22,7 +23,7 @@ from raysal.scoring.aggregators.registry import AGGREGATORS
 from raysal.scoring.inputs import score_to_compute
 from raysal.scoring.owners import look_by_score, offer_best_parts
 from raysal.scoring.registry import SCORES
-from raysal.strategies.base import Selector
+from raysal.strategies.base import Picks, Selector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,47 +59,10 @@ class RowsOffered:
         place = "parts.aggregate_scores"
         return cls(config=config, scores=choice(config.aggregate_scores, place).build(place, AGGREGATORS))
 
-    @classmethod
-    def of_run(cls, config: PartsConfig) -> Self:
-        """What the config of a run says, whose batches are of items of its pool.
-
-        Args:
-            config: the section `parts`.
-
-        Returns:
-            The rows.
-
-        Raises:
-            UnknownName: as `of`.
-            ConfigError: as `of`; or the config asks for owners.
-        """
-        if config.by == "owner":
-            problem = "a run asks for items of its pool, which are parts"
-            fix = "choose owners by `raysal select --by owner`, and pass the labels back with --labels"
-            raise ConfigError("parts.by", problem, fix)
-        return cls.of(config)
-
     @property
     def by_owner(self) -> bool:
         """Whether rows are owners."""
         return self.config.by == "owner"
-
-    def pool_of(self, pool: Pool) -> Pool:
-        """The pool by the keys that labels are of.
-
-        Args:
-            pool: of parts.
-
-        Returns:
-            The pool; that of owners where labels are of them.
-
-        Raises:
-            PoolError: rows are owners, and the pool has no parts.
-        """
-        if not self.by_owner and not self.config.per_owner:
-            return pool
-        owners = OwnersOf(pool)  # where nothing is a part, that is said here
-        return owners if self.labels_of_owners else pool
 
     @property
     def looks_at_head(self) -> bool:
@@ -108,7 +72,17 @@ class RowsOffered:
     @property
     def labels_of_owners(self) -> bool:
         """Whether labels, and what else is known by key, are of owners."""
-        return self.by_owner and self.config.labels_of == "owner"
+        return self.config.labels_of_owners
+
+    @property
+    def labels_of_parts_of_owners(self) -> bool:
+        """Whether a batch is by owner, and labels are of parts."""
+        return self.config.labels_of_parts_of_owners
+
+    @property
+    def by_means(self) -> Self:
+        """The same rows, of which each owner is scored by its mean vector, as a page does that has no parts at hand."""
+        return replace(self, scores=None)
 
     def refuse_index(self) -> None:
         """Raise ConfigError where rows are owners: the index of a pool is of its parts."""
@@ -116,22 +90,34 @@ class RowsOffered:
             problem = "the index is of parts, and the batch is by owner"
             raise ConfigError("narrow.search", problem, 'use search = "exact", or choose by part')
 
-    def refuse_labels_of_items(self, labels: object, probabilities: object) -> None:
-        """Refuse what is known of items by their own keys, where keys or rows are those of owners.
-
-        Args:
-            labels: as `raysal.select` takes them.
-            probabilities: as `raysal.select` takes them.
-
-        Raises:
-            ConfigError: labels are those of a run, and the batch takes those of owners; or probabilities are given.
-        """
-        if self.labels_of_owners and isinstance(labels, str | Path) and Path(labels).is_dir():
-            fix = 'labels_of = "part" (--labels-of part), or a file of labels of owners'
-            raise ConfigError("parts.labels_of", "the labels of a run are of items of its pool, which are parts", fix)
-        if self.by_owner and probabilities is not None:
+    def refuse_probabilities(self, given: object) -> None:
+        """Raise ConfigError where rows are owners, and probabilities are given: they are of the pool's items."""
+        if self.by_owner and given is not None:
             problem = "are of items, which are parts, and the batch is by owner"
             raise ConfigError("probabilities", problem, "choose by part, or start with `typiclust`")
+
+    def check_run(self, config: RunConfig, *, searches_index: bool, learns_from_held_out: bool) -> None:
+        """Refuse what a run by owner cannot have.
+
+        Args:
+            config: of the run.
+            searches_index: whether its rounds search an index.
+            learns_from_held_out: whether its strategy learns from held-out items.
+
+        Raises:
+            ConfigError: there is something of that kind.
+        """
+        if searches_index:
+            self.refuse_index()
+        self.refuse_probabilities(config.probabilities)
+        if not self.labels_of_parts_of_owners:
+            return
+        if config.rounds.tests:
+            problem = "a share of a batch, which has all parts of its owners, as labels are of parts"
+            raise ConfigError("rounds.tests", problem, 'labels_of = "owner", or leave it out')
+        if learns_from_held_out:
+            problem = "a strategy compares held-out items with what it picks; they are parts, and it picks owners"
+            raise ConfigError("parts.labels_of", problem, 'labels_of = "owner", or use reference = "pool"')
 
     def begin(self, fleet: Fleet) -> None:
         """Begin a program. One round trip where labels are of owners."""
@@ -163,7 +149,7 @@ class RowsOffered:
             if context.k > available:
                 raise PoolExhausted(wanted=context.k, available=available)
             return replace(context, available=available)
-        if self.by_owner and not self.labels_of_owners:
+        if self.labels_of_parts_of_owners:
             available = sum(fleet.each(use_owners, self.scores))
             if context.k > available:
                 raise PoolExhausted(wanted=context.k, available=available)
@@ -180,6 +166,43 @@ class RowsOffered:
         if len(vectors) != len(known):  # of labelled items that the pool does not have now
             return context
         return replace(context, labelled=replace(known, vectors=np.asarray(vectors)))
+
+    def asked(self, fleet: Fleet, pool: Pool, picks: Picks) -> tuple[Picks, pa.Array | None]:
+        """What people are asked to label where these rows are picked. One or no round trip.
+
+        Args:
+            fleet: the pool's partitions, after `look`.
+            pool: whose items labels are of.
+            picks: the rows.
+
+        Returns:
+            The picks themselves, and None. Where labels are of parts of the owners that were picked, these parts
+            without those that were taken out, in order of id, each with the score and reason of its owner; and the key
+            of its owner, string [n].
+        """
+        if not self.labels_of_parts_of_owners:
+            return picks, None
+        found = fleet.each(parts_left, picks.ids)
+        owners, ids = (np.concatenate(column) for column in zip(*found, strict=True))
+        place = np.argsort(picks.ids)
+        rank = place[np.searchsorted(picks.ids, owners, sorter=place)]
+        order = np.lexsort((ids, rank))
+        rows = rank[order]
+        keys = OwnersOf(pool).keys_of(picks.ids)
+        asked = Picks(
+            ids=ids[order],
+            scores=picks.scores[rows],
+            reasons=tuple(picks.reasons[row] for row in rows.tolist()),
+            shares=tuple(picks.shares[row] for row in rows.tolist()) if picks.shares else picks.shares,
+        )
+        return asked, array_of([keys[id] for id in owners[order].tolist()], pa.string())
+
+    def as_learnt(self, fleet: Fleet) -> None:
+        """Let rows be what labels are of, with the vectors that heads learn from. One or no round trip."""
+        if self.labels_of_owners:
+            fleet.each(use_owners, self.scores)
+        elif self.by_owner:
+            fleet.each(use_parts)
 
     def _score(self, context: RoundContext, selector: Selector) -> str:
         """The score of parts."""

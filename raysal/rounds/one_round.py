@@ -48,7 +48,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     run, pool, config, parts = opened.run, opened.pool, opened.config, opened.parts
     round, clock = run.rounds, Clock()
     with clock.stage(UPDATE):
-        available = start_program(fleet, ledger.excluded(), HeldOut.of(config))
+        available = start_program(fleet, ledger.excluded(), HeldOut.of(config, pool), parts.rows)
         if k > available and not config.rounds.tests:  # before the work of a fit
             raise PoolExhausted(wanted=k, available=available)
         update = next_head(fleet, pool, run, ledger, parts.trainer, config)
@@ -67,11 +67,13 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
         target=config.target,
         like=queries_of(run, config.like, pool),
         background=update.background or 0,
-        yields=yields_of(run, TrainingLabels.of(ledger, config), update.ledger_seq, config.target, parts.likelihood),
+        yields=yields_of(
+            run, TrainingLabels.of(ledger, config, pool), update.ledger_seq, config.target, parts.likelihood
+        ),
         previous=update.previous,
         memory=run.memory(round - 1) if round and run.is_of(round - 1, pool) else None,
         index=config.index,
-        reveal=revealing(parts.oracle, pool),
+        reveal=None if parts.rows.labels_of_parts_of_owners else revealing(parts.oracle, pool),
         given=given,
         pool_scale=pool.scale,
         held_out_labels=partial(reference_labels, opened, ledger, fleet, update)
@@ -84,10 +86,12 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
     with clock.stage(NARROW):
         context = parts.rows.look(fleet, context, selector)
     chosen = choose(fleet, context, parts.narrower, selector, clock)
+    picks, owners = parts.rows.asked(fleet, pool, chosen.picks)
+    parts.rows.as_learnt(fleet)
     with clock.stage(EVALUATE):
         evaluation = evaluation_of(opened, ledger, fleet, update, tests)
     with clock.stage(COMMIT):
-        table = batch_table(pool, chosen.picks, choice.name, update.head, tests)
+        table = batch_table(pool, picks, choice.name, update.head, tests, owners)
         record = {
             "round": round,
             "pool": pool.fingerprint,
@@ -98,7 +102,7 @@ def choose_round(opened: OpenRun, ledger: Ledger, fleet: Fleet, k: int) -> tuple
             **({} if given is None else {"probabilities": given.digest}),
             **chosen.summary(update.head),
             **({} if tests is None else {TESTS: tests.record()}),
-            **shares_record(chosen.picks, pool),
+            **shares_record(picks, pool),
             "evaluation": evaluation,
             "seconds": clock.so_far(),
         }
@@ -132,7 +136,7 @@ def close_run(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> Head | None:
 
 def head_now(opened: OpenRun, ledger: Ledger, fleet: Fleet) -> HeadUpdate:
     """The head that the next round would have. Begins a program of the fleet, and leaves no trace in the run."""
-    start_program(fleet, ledger.excluded(), HeldOut.of(opened.config))
+    start_program(fleet, ledger.excluded(), HeldOut.of(opened.config, opened.pool), opened.parts.rows)
     return next_head(fleet, opened.pool, opened.run, ledger, opened.parts.trainer, opened.config)
 
 
@@ -152,22 +156,33 @@ def evaluation_of(
         The evaluation, for the record; None where nothing is known.
     """
     config = opened.config
-    if update.head is None or (held_out := HeldOut.of(config)) is None:
+    if update.head is None or (held_out := HeldOut.of(config, opened.pool)) is None:
         return None
     truth, told = truth_of_held_out(opened, ledger, update)
     half: Half = "measure" if opened.parts.learns_from_held_out else "all"
     tested = None if tests is None else read_tests(opened.run, ledger, tests.record())
     found = evaluate(
-        fleet, update.head, *held_out, truth, told, half, tested=tested, target=config.target, k=config.rounds.k
+        fleet,
+        update.head,
+        held_out.key,
+        held_out.share,
+        truth,
+        told,
+        half,
+        owners=held_out.owners,
+        tested=tested,
+        target=config.target,
+        k=config.rounds.k,
     )
     return None if found is None else asdict(found)
 
 
 def reference_labels(opened: OpenRun, ledger: Ledger, fleet: Fleet, update: HeadUpdate) -> dict[int, str]:
     """The labels that people or the oracle know of the held-out items that measure nothing, by id."""
-    if (held_out := HeldOut.of(opened.config)) is None:
+    if (held_out := HeldOut.of(opened.config, opened.pool)) is None:
         return {}
-    return known_labels(fleet, *held_out, *truth_of_held_out(opened, ledger, update), "reference")
+    known = truth_of_held_out(opened, ledger, update)
+    return known_labels(fleet, held_out.key, held_out.share, *known, "reference", owners=held_out.owners)
 
 
 def truth_of_held_out(
@@ -180,4 +195,4 @@ def truth_of_held_out(
     def truth(ids: Sequence[int]) -> dict[int, str]:
         return opened.parts.oracle.truth([id for id in ids if id not in seen])
 
-    return truth, TrainingLabels.of(ledger, opened.config).tests(update.ledger_seq)
+    return truth, TrainingLabels.of(ledger, opened.config, opened.pool).tests(update.ledger_seq)

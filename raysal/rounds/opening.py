@@ -10,6 +10,7 @@ from typing import Any
 from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import check_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
@@ -24,6 +25,7 @@ class OpenRun:
     run: RunDir
     config: RunConfig
     pool: Pool
+    """of what labels are of: items, or owners of parts"""
     parts: RunParts
     ledger: Ledger | None
     """None where the run has no ledger yet"""
@@ -61,8 +63,10 @@ def read_run(
     run = RunDir(Path(run_dir))
     new = config is None and run.config() is None
     config = config_of(run, pool, config, fleet, fields)
-    if not isinstance(pool, Pool):
-        pool = own_pool(config) if pool is None else open_pool(pool)
+    if pool is None:
+        pool = own_pool(config)
+    else:
+        pool = pool_of_labels(pool if isinstance(pool, Pool) else open_pool(pool), config.parts)
     ledger = run.open_ledger() if run.has_ledger else None
     try:
         if ledger is not None and not rebind:

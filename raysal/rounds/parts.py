@@ -11,7 +11,7 @@ from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.models.trainers.base import Trainer
 from raysal.narrowing import NARROWERS
-from raysal.narrowing.base import Narrower
+from raysal.narrowing.base import Narrower, searches_index
 from raysal.pool import Pool
 from raysal.rounds.given_probabilities import check_strategy
 from raysal.rounds.offered import RowsOffered
@@ -32,7 +32,7 @@ class RunParts:
     likelihood: Likelihood
     """what labels are"""
     rows: RowsOffered
-    """which parts of an owner a round offers"""
+    """whether a round offers owners or parts, and which"""
     oracle: Oracle
     learns_from_held_out: bool
     """whether half of the held-out items decide picks, and measure nothing"""
@@ -50,17 +50,18 @@ class RunParts:
 
         Raises:
             UnknownName: there is no such part.
-            ConfigError: a field of a part does not exist; or the part cannot work with such labels.
-            PoolError: a quota of parts is asked for, and the pool has none.
+            ConfigError: a field of a part does not exist; or the part cannot work with such labels, or by owner.
         """
         narrower = config.narrow.build("narrow", NARROWERS)
         selector = config.select.build("select", SELECTORS)
         start = config.start.build("start", SELECTORS)
         if config.probabilities is not None:
             check_strategy(config.start.name, start)
-        rows = RowsOffered.of_run(config.parts)
-        rows.pool_of(pool)
+        rows = RowsOffered.of(config.parts)
         trainer = config.update.trainer.build("update.trainer", TRAINERS)
+        learns_from = learns_from_held_out(selector, narrower)
+        searches = searches_index(narrower, trainer)
+        rows.check_run(config, searches_index=searches, learns_from_held_out=learns_from)
         return cls(
             narrower=narrower,
             selector=selector,
@@ -69,5 +70,5 @@ class RunParts:
             rows=rows,
             likelihood=likelihood_for(config, trainer, selector, narrower, pool, start=start),
             oracle=config.oracle.build("oracle", ORACLES).bind(pool, config.seed),
-            learns_from_held_out=learns_from_held_out(selector, narrower),
+            learns_from_held_out=learns_from,
         )

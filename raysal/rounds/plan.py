@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from raysal.config import RunConfig
+from raysal.config import PartsConfig, RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS
 from raysal.embedding.recorded import encoder_for_source
@@ -14,6 +15,7 @@ from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
 from raysal.pool import Manifest, open_pool
 from raysal.pool.layout import MANIFEST, read_records
+from raysal.pool.owners import pool_of_labels
 from raysal.pool.place import directory_of
 from raysal.rounds.arms import check_search, validate
 from raysal.rounds.binding import check_pool
@@ -24,6 +26,7 @@ from raysal.rounds.ready import pool_is_ready
 from raysal.rounds.stages import CLOSING, ROUND, Stage
 from raysal.sources import SOURCES
 from raysal.sources.begun import listed_for
+from raysal.types import Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,7 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
     main, control = RunDir(out), RunDir(out).control
     config = config_of(main, config.pool, config, None, {})
     if ready:
-        pool = open_pool(config.pool)
+        pool = pool_of_labels(open_pool(config.pool), config.parts)
         if main.has_ledger and not rebind:
             with main.open_ledger() as ledger:
                 check_pool(main, ledger, pool)
@@ -207,7 +210,7 @@ def notes_on(config: RunConfig) -> list[str]:
     """
     notes = []
     try:
-        items = len(open_pool(config.pool))
+        items = len(pool_of_labels(open_pool(config.pool), config.parts))
     except PoolError:  # yet to be embedded, or refused by what opens it
         items = None
     if items is not None:
@@ -260,6 +263,13 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
     )
 
 
+def _count(unit: Unit, parts: PartsConfig) -> int:
+    """How many items of a unit labels may be of."""
+    if not parts.labels_of_owners or unit.owners is None:
+        return len(unit.keys)
+    return sum(owner is None or owner != before for before, owner in pairwise([None, *unit.owners]))
+
+
 def _builds_index(config: RunConfig) -> bool:
     """Whether the first round is preceded by building an index."""
     wanted = config.narrow.build("narrow", NARROWERS).wants_index()
@@ -276,7 +286,7 @@ def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
     items = chunks = 0
     for unit in source.units(rows):
-        items, chunks = items + len(unit.keys), chunks + 1
+        items, chunks = items + _count(unit, config.parts), chunks + 1
     begun = (pool / MANIFEST).exists()
     done = len(read_records(pool, Manifest.read(pool))) if begun else 0
     return items, EmbedPlan(source=config.source.name, encoder=config.encoder.name, chunks=chunks, chunks_done=done)

@@ -10,12 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from raysal.arrays import texts_of
+from raysal.errors import LabelError
 from raysal.labels import Labels, Ledger, TellCounts, as_labels
 from raysal.labels.confusable import check_classes
 from raysal.labels.remarks import ByItem, remarks_of
+from raysal.messages import some_names
 from raysal.models.likelihood import Likelihood
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import Rebound, follows, meet_pool, own_pool, pool_to_write
 from raysal.rounds.configs import config_of
 from raysal.rounds.directory import RunDir
@@ -98,7 +101,8 @@ class RunLabels:
         """
         there = RunDir(run)
         config = there.require_config(fix)
-        given = own_pool(config) if rebind and pool is None else None if pool is None else open_pool(pool)
+        given = None if pool is None else pool_of_labels(open_pool(pool), config.parts)
+        given = own_pool(config) if rebind and given is None else given
         likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
         labels = cls(there, there.open_ledger(), likelihood, given)
         try:
@@ -219,6 +223,29 @@ class RunLabels:
             FingerprintMismatch: the labels of the run are of another pool.
         """
         return self.tell([], withdrawn=[(key, annotator) for key in texts_of("keys", keys)]).withdrawn
+
+    def release(self, keys: Sequence[str] | None = None) -> int:
+        """Let items that wait for a label wait no more: rounds may offer them again. Answers that come are taken still.
+
+        Args:
+            keys: the items; None for all that wait. Those that do not wait stay as they are.
+
+        Returns:
+            How many waited.
+
+        Raises:
+            LabelError: no round has asked for a key, and nobody has said anything of it.
+            ConfigError: the keys are no column of texts.
+        """
+        waiting = {key: id for id, key in self.ledger.outstanding()}
+        if keys is not None:
+            asked = dict.fromkeys(texts_of("keys", keys))
+            if unknown := self.ledger.unknown(asked):
+                fix = "`raysal label export RUN --waiting -o FILE` lists those that wait"
+                raise LabelError(self._run.path, f"no round has asked for {some_names(map(repr, unknown))}", fix)
+            waiting = {key: id for key, id in waiting.items() if key in asked}
+        self.ledger.release(list(waiting.values()))
+        return len(waiting)
 
     def new_ids(self, keys: Sequence[str]) -> dict[str, int]:
         """Ids of the items that the ledger has not seen, by one pass over the pool's items; it is not read for others.

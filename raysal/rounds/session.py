@@ -26,7 +26,8 @@ from raysal.rounds.binding import Rebound, meet_pool, settle
 from raysal.rounds.directory import Record, RunDir
 from raysal.rounds.held_out import HeldOut, held_out_keys
 from raysal.rounds.live_head import LiveHead
-from raysal.rounds.one_round import choose_round, close_run, head_now
+from raysal.rounds.offered import RowsOffered
+from raysal.rounds.one_round import choose_round, close_run
 from raysal.rounds.opening import OpenRun, read_run
 from raysal.rounds.queries import embed_queries, keep_queries
 from raysal.rounds.run_labels import RunLabels
@@ -158,6 +159,11 @@ class Session:
             raise RunError(self.dir, "has no labels yet", "open it to write, or wait")
         return ledger
 
+    @property
+    def rows(self) -> RowsOffered:
+        """What its rounds offer: items, or owners of parts."""
+        return self._opened.parts.rows
+
     def batch(self, round: int) -> Batch:
         """A committed batch.
 
@@ -237,7 +243,7 @@ class Session:
             settle(self.run, self.ledger)
             self.prepare()
             if not self.rounds and isinstance(oracle := self._opened.parts.oracle, Simulation):
-                held_out = HeldOut.of(self.config)
+                held_out = HeldOut.of(self.config, self.pool)
                 self.tell(oracle.first_labels(None if held_out is None else held_out.among), examples=True)
             batch, head = choose_round(self._opened, self.ledger, self.start_fleet(), k)
             self._live.begin(head, self.run.record(batch.round))
@@ -351,15 +357,7 @@ class Session:
             The head; None before the first label.
         """
         self._apply_new_labels()
-        live, fleet, ledger = self._live, self._fleet, self._open_ledger()
-        if not fit and fleet is not None and ledger is not None and (moved := live.moved(ledger, fleet)) is not None:
-            return moved
-        if live.head is None and self.final() is not None:
-            return self.run.head(None)  # not kept: there may be no fleet to move it by what is told from now on
-        if live.head is None and ledger is not None:
-            made = head_now(self._opened, ledger, self.start_fleet())
-            live.begin(made.head, made.correction)
-        return live.head
+        return self._live.now(self._open_ledger(), self._fleet, self.start_fleet, fit=fit)
 
     # -- its parts ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from raysal.models.head import OTHERWISE, Head
 from raysal.models.measures import standing
 from raysal.models.trainers import TRAINERS
 from raysal.pool import Pool, open_pool
+from raysal.pool.owners import pool_of_labels
 from raysal.rounds.binding import check_pool, own_pool
 from raysal.rounds.directory import HEAD, Record, RunDir
 from raysal.rounds.found import found_by
@@ -39,13 +40,13 @@ def read_status(run: Path, pool: str | Path | None = None) -> Status:
     there = RunDir(run)
     config = there.require_config()
     if not there.has_ledger:
-        opened = own_pool(config) if pool is None else open_pool(pool)
+        opened = own_pool(config) if pool is None else pool_of_labels(open_pool(pool), config.parts)
         if pool is not None:
             there.remember_pool(pool)
         return status_of(there, config, None, opened)
     with there.open_ledger() as ledger:
         if pool is not None:
-            opened = open_pool(pool)
+            opened = pool_of_labels(open_pool(pool), config.parts)
             check_pool(there, ledger, opened)
             there.remember_pool(pool)
             return status_of(there, config, ledger, opened)
@@ -80,7 +81,8 @@ def status_of(
     likelihood = config.update.trainer.build("update.trainer", TRAINERS).likelihood
     if ledger is not None:
         counts, classes = ledger.counts(), count_outputs(ledger.labels(), likelihood)
-        tested = len(TrainingLabels.of(ledger, config).tests())
+        if pool is not None or not config.parts.labels_of_parts_of_owners:  # else the pool says which are held out
+            tested = len(TrainingLabels.of(ledger, config, pool).tests())
         closing = final_record(run, ledger)
     rounds = run.rounds
     last = closing or (run.record(rounds - 1) if rounds else {})

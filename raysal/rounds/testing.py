@@ -75,9 +75,9 @@ def weigh(
     matters = np.zeros(len(rows), np.int64)
     if inputs is not None:
         partition.use_features(hidden_layer)
-        matters = np.rint(row_values(partition, inputs, rows, SCORES[score]).astype(np.float64) * STEPS).astype(
-            np.int64
-        )
+        values = row_values(partition, inputs, rows, SCORES[score]).astype(np.float64)
+        # Scores of owners may be sums over their parts.
+        matters = np.rint(values.clip(0, 1) * STEPS).astype(np.int64)
     partition.state[STATE] = partition.ids[rows], matters
     return population, len(rows), int(matters.sum())
 
@@ -123,7 +123,7 @@ def draw_tests(
     Raises:
         PoolExhausted: fewer than k items are left to offer, tests included.
     """
-    config, held_out = opened.config, HeldOut.of(opened.config)
+    config, held_out = opened.config, HeldOut.of(opened.config, opened.pool)
     if held_out is None or not config.rounds.tests:
         if k > available:
             raise PoolExhausted(wanted=k, available=available)
@@ -229,7 +229,7 @@ def first_in_order(
     Returns:
         Ids, in that order.
     """
-    parts = fleet.each(lowest_held_out, *held_out, half, len(known) + 1)
+    parts = fleet.each(lowest_held_out, held_out.key, held_out.share, half, len(known) + 1, held_out.owners)
     draws, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
     taken, new, found = set(known.tolist()), set(told.tolist()), []
     for id in ids[np.lexsort((ids, draws))].tolist():

@@ -14,6 +14,7 @@ from raysal.config import RunConfig
 from raysal.labels import Ledger
 from raysal.labels.records import Changes, Labelled
 from raysal.models.likelihood import Likelihood
+from raysal.pool import Pool
 from raysal.rounds.held_out import HeldOut
 
 
@@ -32,9 +33,9 @@ class TrainingLabels:
     """whether disputed items train, with shares"""
 
     @classmethod
-    def of(cls, ledger: Ledger, config: RunConfig) -> Self:
-        """Those of a run with this ledger."""
-        return cls(ledger=ledger, held_out=HeldOut.of(config), votes=config.update.disputed == "votes")
+    def of(cls, ledger: Ledger, config: RunConfig, pool: Pool | None) -> Self:
+        """Those of a run with this ledger, over a pool as `HeldOut.of` takes it."""
+        return cls(ledger=ledger, held_out=HeldOut.of(config, pool), votes=config.update.disputed == "votes")
 
     @property
     def head_seq(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from raysal.buckets import is_url, local_or_url
 from raysal.config import Choice
@@ -27,7 +29,9 @@ from raysal.sources.kinds import (
     ZARR,
     suffix_of,
 )
+from raysal.sources.lance_fragments import is_lance
 from raysal.sources.memory import Memory
+from raysal.sources.npy_images import holds_images
 from raysal.sources.places import PathOrUrl, as_source_errors, is_saved, place_of
 from raysal.sources.registry import SOURCES
 from raysal.sources.zarr_store import is_store
@@ -38,12 +42,12 @@ _NAMED = ("digits", "fashion_mnist")
 __all__ = ["SOURCES", "Batches", "Memory", "Source", "check_apart", "check_keys", "detect_source"]
 
 
-def detect_source(path: str | Path, **options: Any) -> Source:
-    """Choose the source that can read a path.
+def detect_source(path: str | Path | Sequence[str | Path], **options: Any) -> Source:
+    """Choose the source that can read a path, or several.
 
     Args:
         path: a file, a folder or a pattern as `data/*.parquet`, all of them with `~` for the home directory, or in a
-            bucket as `s3://bucket/data/*.parquet`; or the name "fashion_mnist" or "digits".
+            bucket as `s3://bucket/data/*.parquet`; or the name "fashion_mnist" or "digits". Or several paths.
         options: fields of the source. An option that is None or empty counts as not given.
 
     Returns:
@@ -51,8 +55,12 @@ def detect_source(path: str | Path, **options: Any) -> Source:
 
     Raises:
         SourceError: there is nothing at the path, no source can read it, or the bucket cannot be listed.
-        ConfigError: the source has no such option.
+        ConfigError: the source has no such option, no path is given, or several ones of which a source takes one.
     """
+    first, *others = [path] if isinstance(path, str | Path) else path or _refuse_none()
+    if others:
+        return _of_several([first, *others], options)
+    path = first
     given = {name: value for name, value in options.items() if value is not None and value != () and value != []}
     if str(path) in _NAMED:
         return Choice(name=str(path), **given).build("source", SOURCES)
@@ -62,7 +70,27 @@ def detect_source(path: str | Path, **options: Any) -> Source:
     return Choice(name=kind, path=place, **given).build("source", SOURCES)
 
 
-def check_apart(source: str | Path, out: str | Path) -> None:
+def _of_several(paths: Sequence[str | Path], options: dict[str, Any]) -> Source:
+    """The source of several paths."""
+    found = [detect_source(path, **options) for path in paths]
+    kinds = {SOURCES.name_of(one): place for one, place in zip(found, paths, strict=True)}
+    if len(kinds) > 1:
+        said = ", ".join(f"{place} is read as {kind}" for kind, place in kinds.items())
+        raise ConfigError("source", f"the paths are of several kinds: {said}", "make a pool of each kind")
+    (kind,) = kinds
+    if not any(one.name == "also" for one in fields(found[0])):  # type: ignore[arg-type]
+        problem = f"{len(paths)} paths, and the source {kind!r} takes one"
+        raise ConfigError("source", problem, "name a folder that holds all, or a pattern")
+    places = [one.path for one in found]  # type: ignore[attr-defined]
+    several: Source = replace(found[0], path=places[0], also=tuple(places[1:]))  # type: ignore[type-var]
+    return several
+
+
+def _refuse_none() -> NoReturn:
+    raise ConfigError("source", "no path is given", "name a folder, a file or a pattern")
+
+
+def check_apart(source: str | Path | Sequence[str | Path], out: str | Path) -> None:
     """Refuse a pool inside the folder that it is made of: the next look would take the pool's tables for items.
 
     Args:
@@ -72,6 +100,10 @@ def check_apart(source: str | Path, out: str | Path) -> None:
     Raises:
         ConfigError: it lies in the folder. A pattern that does not match its files is another matter.
     """
+    if not isinstance(source, str | Path):
+        for one in source:
+            check_apart(one, out)
+        return
     if is_url(source) or is_url(out):
         places = [str(local_or_url(place)) if is_url(place) else "" for place in (source, out)]
         if places[0] and places[1].startswith(f"{places[0]}/"):
@@ -91,7 +123,7 @@ def _kind(path: PathOrUrl) -> str:
     if place.file:
         name = place.file.lower()
         suffix = PurePosixPath(name).suffix
-        if suffix in HDF5:
+        if suffix in HDF5 or suffix == ZARR:
             return "array"
         if name.endswith(FITS):
             return "fits"
@@ -100,7 +132,7 @@ def _kind(path: PathOrUrl) -> str:
         if suffix in TEXTS:
             return "text"
         if suffix == NPY:
-            return "npy"
+            return "array" if isinstance(path, Path) and holds_images(path) else "npy"
         if name.endswith((SHARD, *PACKED_SHARDS)):
             return "webdataset"
         known = ", ".join((*TABLES, NPY, *HDF5, ZARR, *TEXTS, SHARD))
@@ -109,6 +141,8 @@ def _kind(path: PathOrUrl) -> str:
         )
     if is_saved(place):
         return "hf"
+    if is_lance(place):
+        return "lance"
     first: dict[str, str] = {}
     texts = TEXTS if place.pattern else TEXT_LISTS
     takes = (*IMAGES, *TABLES, NPY, *HDF5, *texts, SHARD, *PACKED_SHARDS, *SOUNDS)
@@ -125,6 +159,8 @@ def _kind(path: PathOrUrl) -> str:
     if place.pattern and not first:
         raise SourceError(path, "no file that raysal reads matches this pattern", "check the path")
     kind = next((kind for kind in _ORDER if kind in first), "folder")
+    if kind == "npy" and str(path).lower().endswith(NPY) and isinstance(path, Path):
+        return "array" if holds_images(Files(path=path, takes=(NPY,)).path_of(first["npy"])) else "npy"
     return "webdataset" if kind == "packed" else kind
 
 

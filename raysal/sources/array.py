@@ -13,17 +13,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysal.arrow_values import Texts, array_of
+from raysal.arrow_values import array_of
 from raysal.buckets import local_or_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.array_columns import bad_of, carried_of, keys_of
+from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.dataset_choice import Chosen, choose, picture_of
 from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
-from raysal.sources.kinds import HDF5, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
-from raysal.sources.listing import check_carry, digest, stamp_of_files, wanted_positions
+from raysal.sources.kinds import HDF5, IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
+from raysal.sources.listing import check_carry, digest, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.npy_images import NpyFile
 from raysal.sources.places import PathOrUrl
+from raysal.sources.segments import Part, units_of_rows
 from raysal.sources.vectors import (
     BATCH_BYTES,
     batch_rows,
@@ -31,11 +34,12 @@ from raysal.sources.vectors import (
     columns_of_rows,
     vector_or_bad,
 )
+from raysal.sources.zarr_places import InBucket, OnDisk
 from raysal.sources.zarr_store import ZarrStore, is_store, look_at_store, parts_of
 from raysal.types import Columns, Item, PassedOver, SourceFile, Stamp, Unit
 
-Segment = tuple[str, int, int]
-"""Name of a file, first row of its dataset, number of rows. A unit's locator lists such segments."""
+_STORES = "_stores"
+"""Where an `Array` keeps the listings of stores in buckets. They go with it, so that workers read what was listed."""
 _KEYS = 1 << 16
 """Keys that are read at a time."""
 
@@ -43,6 +47,8 @@ _KEYS = 1 << 16
 @dataclass(frozen=True, kw_only=True)
 class Array:
     """The rows of one dataset of each HDF5 file (`.h5`, `.hdf5`, `.hdf`, `.he5`) or Zarr store (a folder `.zarr`).
+
+    Also of images in `.npy` files, if the path ends so.
 
     A dataset [n, d] or [n, 1, d] of numbers holds vectors; one of [n, h, w], [n, h, w, c] or [n, c, h, w], or of n
     byte strings of any length (encoded images), holds images. If a file has one such dataset, no name is needed. Files
@@ -54,7 +60,7 @@ class Array:
     """
 
     path: PathOrUrl
-    """A file or store, a directory of them, or a pattern, as `data/*.h5`."""
+    """A file or store, a directory of them, or a pattern, as `data/*.h5` or `data/*.npy`."""
     vector_column: str | None = None
     """The path of the dataset of vectors, as `train/embeddings`."""
     image_column: str | None = None
@@ -65,11 +71,14 @@ class Array:
     carry: tuple[str, ...] = ()
     """Datasets [n] to keep in the pool."""
     axes: str | None = None
-    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it."""
+    """What the axes of an image are: `hw`, `hwc` or `chw`, where the file does not say it. A `.npy` file that has no
+    others is one image."""
     channels: tuple[str | int, ...] = ()
     """Channels to take of an image, in this order, by their names or by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white in the images, where the file does not say it."""
+    channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
+    """Names of all channels of an image, in order, where the file does not say them, or other ones."""
     recursive: bool = field(default=True)
     """Whether directories inside a directory are read too."""
 
@@ -88,6 +97,8 @@ class Array:
     @cached_property
     def _listing(self) -> Files:
         others = {*TABLES, *IMAGES, *OTHER_TABLES, *OTHER_IMAGES} - set(HDF5)
+        if str(self.path).lower().endswith(NPY):
+            return Files(path=self.path, takes=(NPY,), items=others - {NPY}, recursive=self.recursive)
         path = local_or_url(self.path)
         named: tuple[str, ...] = ()
         if isinstance(path, Path):
@@ -99,9 +110,6 @@ class Array:
     def _names(self) -> tuple[str, ...]:
         """The files' names relative to the root, as they were when this was first asked. An error if there are none."""
         names = tuple(self._listing.names())
-        if self._listing.bucket is not None and (store := next((n for n in names if n.lower().endswith(ZARR)), None)):
-            fix = "copy it to a disk, or name the HDF5 files by a pattern"
-            raise SourceError(self._listing.uri_of(store), "Zarr stores in buckets are not read", fix)
         if not names:
             raise SourceError(
                 self.path, f"no HDF5 files or Zarr stores here ({', '.join((*HDF5, ZARR))})", "check the path"
@@ -110,8 +118,29 @@ class Array:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[ArrayFile]:
-        with self._listing.opened(name) as path, (ZarrStore if is_store(path) else Hdf5File)(path) as file:
-            yield file
+        if self._is_in_bucket(name):
+            with ZarrStore(self._store(name)) as file:
+                yield file
+            return
+        with self._listing.opened(name) as path, self._opened(path) as opened:
+            yield opened
+
+    def _opened(self, path: Path) -> ArrayFile:
+        if path.name.lower().endswith(NPY):
+            return NpyFile(path, self.axes)
+        return ZarrStore(OnDisk(path)) if is_store(path) else Hdf5File(path)
+
+    def _is_in_bucket(self, name: str) -> bool:
+        """Whether a file is a store in a bucket."""
+        return self._listing.bucket is not None and name.lower().endswith(ZARR)
+
+    def _store(self, name: str, *, anew: bool = False) -> InBucket:
+        """A store in a bucket, as it was listed last."""
+        stores: dict[str, InBucket] = self.__dict__.setdefault(_STORES, {})
+        if anew or name not in stores:
+            assert self._listing.bucket is not None
+            stores[name] = InBucket(self._listing.bucket.below(name))
+        return stores[name]
 
     def _chosen(self, file: ArrayFile) -> Chosen:
         """The datasets of an open file that this source reads."""
@@ -155,7 +184,7 @@ class Array:
             The digest. It opens each file; in a bucket the versions stand for the shapes.
         """
         read = [self.modality, self.vector_column, self.image_column, self.key_column, self.carry]
-        how = [self.axes, self.channels, self.stated_range]
+        how = [self.axes, self.channels, self.stated_range, *([self.channel_names] if self.channel_names else [])]
         shapes = ((file.name, file.bytes, file.etag or self._shape(file.name)) for file in self.files())
         return digest([*read, *how, *shapes])
 
@@ -166,13 +195,22 @@ class Array:
     def stamp(self) -> Stamp:
         """Names, sizes and times of the files, and of all parts of the stores."""
         if self._listing.bucket is not None:
-            return self._listing.stamp()
+            return stamp_of_looks(self._looks(anew=False))
         files = replace(self._listing)  # a copy looks at the path anew
         return stamp_of_files(part for name in files.names() for part in parts_of(name, files.file(name)))
 
     def files(self) -> Iterator[SourceFile]:
         """Every file and store; see `OfFiles`."""
+        return self._looks(anew=True)
+
+    def _looks(self, *, anew: bool) -> Iterator[SourceFile]:
+        """Every file and store; `anew` for what is read from here on."""
         for file in self._listing.look():
+            if self._is_in_bucket(file.name):
+                assert self._listing.bucket is not None
+                place = self._store(file.name, anew=True) if anew else InBucket(self._listing.bucket.below(file.name))
+                yield place.look(file.name)
+                continue
             on_disk = self._listing.bucket is None and is_store(self._listing.path_of(file.name))
             yield look_at_store(file.name, self._listing.file(file.name)) if on_disk else file
 
@@ -191,31 +229,15 @@ class Array:
             names: of files.
             chunk_rows: items in one chunk.
 
-        Yields:
-            The chunks in order. A locator is a tuple of `Segment`.
+        Returns:
+            The chunks in order. A locator is a tuple of `Segment`, whose parts are (name of a file,).
 
         Raises:
             SourceError: a file cannot be read, or lacks a dataset or a key.
         """
-        keys: list[pa.Array] = []
-        segments: list[Segment] = []
-        index = first_id = held = 0
-        for name, row, some in self._keys(names):
-            while len(some):
-                taken = some[: chunk_rows - held]
-                if segments and segments[-1][0] == name:
-                    segments[-1] = (name, segments[-1][1], segments[-1][2] + len(taken))
-                else:
-                    segments.append((name, row, len(taken)))
-                keys.append(taken)
-                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
-                if held == chunk_rows:
-                    yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
-                    index, first_id, held, keys, segments = index + 1, first_id + held, 0, [], []
-        if held:
-            yield Unit(index=index, first_id=first_id, keys=_joined(keys), locator=tuple(segments))
+        return units_of_rows(self._keys(names), chunk_rows)
 
-    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, pa.Array]]:
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[Part, int, pa.Array]]:
         """File, first row, and keys of some items after the others."""
         import pyarrow.compute as pc
 
@@ -228,11 +250,11 @@ class Array:
                 step = 1 if chosen.keys is None else chosen.keys.step
                 for start, stop in blocks(0, rows, step, _KEYS):
                     if chosen.keys is not None:
-                        yield name, start, keys_of(file, chosen.keys, start, stop)
+                        yield (name,), start, keys_of(file, chosen.keys, start, stop)
                         continue
                     numbers = array_of(np.arange(start, stop), pa.int64()).cast(pa.string())
                     alone = bool(self._listing.place.file)
-                    yield name, start, numbers if alone else pc.binary_join_element_wise(name, numbers, ":")
+                    yield (name,), start, numbers if alone else pc.binary_join_element_wise(name, numbers, ":")
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. An image is encoded bytes, uint8 of 1 or 3 channels, or `Pixels`."""
@@ -273,8 +295,8 @@ class Array:
                 values = {name: column[row - first] for name, column in carried.items()}
                 yield Item(key=key, payload=payload, carried=values)
 
-    def _image_of(self, where: Path, images: Dataset) -> Callable[[Any], Any]:
-        return picture_of(where, images, self.axes, self.channels, self.stated_range)
+    def _image_of(self, where: PathOrUrl, images: Dataset) -> Callable[[Any], Any]:
+        return picture_of(where, images, self.axes, self.channels, self.stated_range, self.channel_names)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""
@@ -315,7 +337,3 @@ def _columns(
 def _plain(name: str) -> str:
     """The path of a dataset without the slash before it."""
     return name.strip("/") or "/"
-
-
-def _joined(pieces: list[pa.Array]) -> Texts:
-    return Texts(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces))

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from raysal.arrow import is_list, plain_type
 from raysal.errors import BadItem, ConfigError, SourceError
-from raysal.sources.columns import ArrowFile
 from raysal.sources.listing import Row, bad_item, check_columns, digest, whole_owners
-from raysal.sources.table import Segment, Table
+from raysal.sources.row_file import RowFile
+from raysal.sources.segments import Segment, add_rows
+from raysal.sources.table import Table
 from raysal.types import Cut, Item, Unit, Whole
 
 
@@ -44,7 +45,7 @@ class Boxes(Table):
             raise SourceError(self.path, f"its items are {found}s, which have no boxes", "name --image-column")
         return "image"
 
-    def _open(self, name: str) -> ArrowFile:
+    def _open(self, name: str) -> RowFile:
         file = super()._open(name)
         check_columns(file.path, [(self.boxes, "--boxes")], file.schema.names)
         kind = plain_type(file.schema.field(self.boxes).type)
@@ -81,13 +82,10 @@ class Boxes(Table):
             segments: list[Segment] = []
             row_keys: list[str] = []
             counts: list[int] = []
-            for _, _, (name, part, row, key, place, count) in some:
+            for _, _, (part, row, key, place, count) in some:
                 if place:
                     continue
-                if segments and segments[-1][:2] == (name, part):
-                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
-                else:
-                    segments.append((name, part, row, 1))
+                add_rows(segments, part, row, 1)
                 row_keys.append(key)
                 counts.append(count)
             keys, owners, _ = zip(*some, strict=True)
@@ -96,7 +94,7 @@ class Boxes(Table):
             first_id += len(some)
 
     def _listed(self, names: Iterable[str]) -> Iterator[Row]:
-        """Key and owner of every item; and file, part, row, key of the row, number of the box, and how many it has."""
+        """Key and owner of every item; and part of a file, row, its key, number of the box, and how many there are."""
         for name in names:
             file = self._open(name)
             found = (
@@ -105,10 +103,10 @@ class Boxes(Table):
                 for batch in batches
                 for value in batch.column(self.boxes).to_pylist()
             )
-            for _, part, row, keys in self._keys([name]):
+            for part, row, keys in self._keys([name]):
                 for at, (key, value) in enumerate(zip(keys.to_pylist(), islice(found, len(keys)), strict=True)):
                     count = len(_boxes(value))
-                    where = name, part, row + at, key
+                    where = part, row + at, key
                     if count == 0:
                         yield key, None, (*where, 0, 0)
                     for place in range(count):

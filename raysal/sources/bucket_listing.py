@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from raysal.buckets import Bucket, Object
 from raysal.sources.kinds import suffix_of
+from raysal.sources.listed_once import kept_rows
 from raysal.sources.places import as_source_errors
 from raysal.sources.rules import NO_SUFFIX, Found, Rules, Stems, Step
 
@@ -47,7 +48,9 @@ class BucketListing:
         """The objects, in order of their names by code point. Raises SourceError where they cannot be listed."""
         rules, levels = self._rules, [_Open("", self._rules.first)]
         begin = _LITERAL.match(rules.pattern[0]) if rules.pattern and rules.pattern[0] != "**" else None
-        objects = self._bucket.list(begin[0] if begin else "")
+        prefix = begin[0] if begin else ""
+        rows = kept_rows((self._bucket.url, prefix), lambda: map(list, self._bucket.list(prefix)))
+        objects = (Object(*row) for row in rows)
         while True:
             with as_source_errors():
                 found = next(objects, None)

@@ -16,12 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.arrow import ColumnKind
 from raysal.errors import SourceError
 from raysal.sources.kinds import PARQUET
+from raysal.sources.named_images import are_named
+from raysal.sources.row_file import BATCH_ROWS, RowFile
 
-BATCH_ROWS = 8192
-"""Rows of a Parquet row group that are decoded at a time."""
 _READ_BYTES = 1 << 26
 """Record batches of Arrow IPC up to this are read. To map them takes longer, since every page is mapped by itself."""
 _BUFFER_BYTES = 1 << 20
@@ -42,7 +41,7 @@ class _Rest:
     batch: pa.RecordBatch | None = None
 
 
-class ArrowFile:
+class ArrowFile(RowFile):
     """One file: its schema, its parts, and the rows of one part."""
 
     def __init__(self, path: Path) -> None:
@@ -95,17 +94,6 @@ class ArrowFile:
             hint = _AGAIN if self._parquet else "write it as an Arrow IPC file or stream, or as Parquet"
             raise SourceError(self.path, f"cannot be read ({error})", hint) from None
 
-    def kind(self, column: str) -> ColumnKind:
-        """How the values of a column are read.
-
-        Args:
-            column: the name of a column that the file has.
-
-        Returns:
-            What its type and the metadata of the schema say.
-        """
-        return ColumnKind.of(self.schema.field(column), self.schema.metadata)
-
     def parts(self, columns: Sequence[str]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
         """Go through the parts of the file.
 
@@ -140,22 +128,6 @@ class ArrowFile:
         with self._readable():
             for part, batches in self.parts(self.schema.names[:1]):
                 yield part, sum(batch.num_rows for batch in batches)
-
-    def numbers(self, begin: str, first: int) -> Iterator[tuple[int, int, pa.Array]]:
-        """Number the rows of the file, as keys.
-
-        Args:
-            begin: what each key begins with.
-            first: the number of the first row.
-
-        Yields:
-            The part, the first row within it, and `string` keys of some rows.
-        """
-        for part, rows in self.part_rows():
-            for row in range(0, rows, BATCH_ROWS):
-                some = range(first + row, first + min(row + BATCH_ROWS, rows))
-                yield part, row, pa.array([f"{begin}{number}" for number in some], pa.string())
-            first += rows
 
     def rows(
         self, part: int, start: int, count: int, columns: Sequence[str], batch_rows: int = BATCH_ROWS
@@ -222,15 +194,10 @@ class ArrowFile:
         Yields:
             The paths as they are written.
         """
-        kind = self.schema.field(column).type
-        if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0 or kind.get_field_index("bytes") < 0:
+        if not self._parquet or not pa.types.is_struct(self.schema.field(column).type):
+            yield from super().files_named(column)
             return
-        if not self._parquet:
-            for _, batches in self.parts([column]):
-                for batch in batches:
-                    images = batch.column(column)
-                    rows = zip(images.field("path").to_pylist(), images.field("bytes").is_null(), strict=True)
-                    yield from (path for path, missing in rows if path and missing.as_py())
+        if not are_named(self.kind(column)):
             return
         for part in range(self._file.num_row_groups):
             if not _is_full(self._file.metadata.row_group(part), f"{column}.bytes"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, isfinite
 from pathlib import Path
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import Texts
 from raysal.errors import BadItem, ConfigError, SourceError
+from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.catalogue import Rows, rows_of
 from raysal.sources.files import Files
-from raysal.sources.fits_images import MAX_PIXELS, FitsImage, picture
+from raysal.sources.fits_images import MAX_PIXELS, FitsImage, Hdu
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES
 from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, stamp_of_looks, wanted_positions
 from raysal.sources.places import PathOrUrl
@@ -45,8 +46,9 @@ class Cutouts:
     """Parquet, Arrow, CSV, TSV, or a FITS file, of which the first table counts."""
     size: int
     """Side of the square, in pixels of the image."""
-    hdu: str | int | None = None
-    """The part of each image: its name, name and version (`SCI,2`), or number from 0. By default the first image."""
+    hdu: Hdu | tuple[Hdu, ...] | None = None
+    """The part of each image: its name, name and version (`SCI,2`), or number from 0. By default the first image.
+    Several flat parts of one size are the channels of one image."""
     key_column: str = "key"
     """The column of the items' keys."""
     x_column: str = "x"
@@ -67,6 +69,8 @@ class Cutouts:
     """The planes of a cube to take, by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white, instead of DATAMIN and DATAMAX."""
+    channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
+    """Names of all channels, in order. By default those of the parts, and the numbers of the planes of a cube."""
     carry: tuple[str, ...] = ()
     """Columns of the catalogue to keep in the pool."""
 
@@ -114,7 +118,7 @@ class Cutouts:
             self.image_column,
             self.pad,
         ]
-        how += [self.channels, self.stated_range, self.carry]
+        how += [self.channels, self.stated_range, self.carry, *([self.channel_names] if self.channel_names else [])]
         return digest([*how, *((file.name, file.bytes) for file in self._looks())])
 
     def stamp(self) -> Stamp:
@@ -191,7 +195,7 @@ class Cutouts:
         return first
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """Read a chunk; see `Source.read`. An image is uint8 [size, size], or `Pixels`."""
+        """Read a chunk; see `Source.read`. An image is `Pixels`."""
         rows = list(wanted_positions(unit, only))
         alone = None if self.image_column is not None else self._only_image()
         with _Opened(self._images, self.hdu) as opened:
@@ -223,13 +227,13 @@ class Cutouts:
         values = image.cut(low, start, high - low, stop - start, self.channels)
         if values.shape[:2] != (self.size, self.size):
             values = _padded(values, self.size, low - top, start - left, float(self.pad or 0))
-        return picture(values, self.stated_range or image.stated)
+        return image.pixels(values, self.stated_range, self.channels, self.channel_names)
 
 
 class _Opened:
     """Images that stay open while a chunk is read, the last few of them."""
 
-    def __init__(self, files: Files, hdu: str | int | None) -> None:
+    def __init__(self, files: Files, hdu: Hdu | tuple[Hdu, ...] | None) -> None:
         self._files, self._hdu = files, hdu
         self._open: OrderedDict[Any, FitsImage | ValueError] = OrderedDict()
 

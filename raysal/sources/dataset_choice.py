@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import SourceError
 from raysal.sources.datasets import Dataset
+from raysal.sources.places import PathOrUrl
 from raysal.types import Pixels
 
 KEY_NAMES = ("key", "keys", "id", "ids")
@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    where: Path,
+    where: PathOrUrl,
     found: Mapping[str, Dataset],
     vectors: str | None,
     images: str | None,
@@ -101,14 +101,14 @@ def choose(
     return Chosen(modality, payload, key, tuple(columns))
 
 
-def _refuse(where: Path, dataset: Dataset, what: str, expected: str) -> None:
+def _refuse(where: PathOrUrl, dataset: Dataset, what: str, expected: str) -> None:
     problem, _, fix = dataset.problem.partition("; ")
     if problem:
         raise SourceError(where, f"dataset {dataset.name!r} cannot be read: {problem}", fix)
     raise SourceError(where, f"dataset {dataset} cannot be read as {what}", f"expected {expected}")
 
 
-def channel_axis(where: Path, dataset: Dataset, axes: str | None) -> int | None:
+def channel_axis(where: PathOrUrl, dataset: Dataset, axes: str | None) -> int | None:
     """Which axis of images [n, ...] is that of the channels.
 
     Args:
@@ -139,11 +139,12 @@ def channel_axis(where: Path, dataset: Dataset, axes: str | None) -> int | None:
 
 
 def picture_of(
-    where: Path,
+    where: PathOrUrl,
     images: Dataset,
     axes: str | None,
     channels: Sequence[str | int],
     stated_range: tuple[float, float] | None,
+    channel_names: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """What makes the payload of a row of a dataset of images.
 
@@ -153,34 +154,46 @@ def picture_of(
         axes: `hw`, `hwc` or `chw`, where somebody says so.
         channels: names or numbers of the channels to take; () for all.
         stated_range: black and white, where somebody says so.
+        channel_names: names of all channels, where somebody says so.
 
     Returns:
-        A function of a row, which returns encoded bytes, uint8 of 1 or 3 channels, or `Pixels`.
+        A function of a row, which returns encoded bytes, uint8 of 1 or 3 channels without names, or `Pixels`.
 
     Raises:
-        SourceError: the axes are not plain, or there is no such channel.
+        SourceError: the axes are not plain, there is no such channel, or there are more or fewer names than channels.
     """
     if images.holds == "bytes":
         return lambda row: row
     axis = channel_axis(where, images, axes)
-    wanted = _numbers_of(where, images, axis, channels)
+    count = 1 if axis is None else images.shape[axis]
+    if len(channel_names) not in (0, count):
+        problem = f"dataset {images}: {count} channels, and {len(channel_names)} `channel_names`"
+        raise SourceError(where, problem, "give each channel a name")
+    names = tuple(channel_names) or _distinct(images.channels, count)
+    wanted = _numbers_of(where, images, 0 if axis is None else count, names, channels)
     stated = stated_range or images.stated
+    taken = names if wanted is None or not names else tuple(names[at] for at in wanted)
 
     def make(row: NDArray[Any]) -> Any:
         values = row if axis is None else np.moveaxis(row, axis - 1, -1)
         values = np.ascontiguousarray(values if wanted is None else values[..., wanted])
-        is_plain = values.dtype == np.uint8 and values.shape[2:] in ((), (1,), (3,))
-        return values if is_plain else Pixels(values=values, stated=stated)
+        is_plain = values.dtype == np.uint8 and values.shape[2:] in ((), (1,), (3,)) and not taken
+        return values if is_plain else Pixels(values=values, stated=stated, channels=taken)
 
     return make
 
 
-def _numbers_of(where: Path, images: Dataset, axis: int | None, channels: Sequence[str | int]) -> list[int] | None:
-    """The numbers of the channels that were asked for; None for all."""
+def _distinct(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The names that a file has for its channels; none where they do not tell which is which."""
+    return names if len(names) == count == len(set(names)) else ()
+
+
+def _numbers_of(
+    where: PathOrUrl, images: Dataset, count: int, names: Sequence[str], channels: Sequence[str | int]
+) -> list[int] | None:
+    """The numbers of the channels that were asked for, of so many; None for all."""
     if not channels:
         return None
-    count = 0 if axis is None else images.shape[axis]
-    names = images.channels if len(images.channels) == count else ()
     numbers = [names.index(one) if one in names else one for one in channels]
     found = [at for at in numbers if isinstance(at, int) and 0 <= at < count]
     if len(found) < len(channels):

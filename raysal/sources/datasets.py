@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raysal.arrays import not_numbers
 from raysal.arrow_values import array_of
+from raysal.errors import SourceError
 
 ROOT = "/"
 """The name of an array that is no member of a group: the store is the array."""
@@ -106,7 +107,10 @@ class Block(NamedTuple):
 class ArrayFile(Protocol):
     """An open file of datasets."""
 
-    path: Path
+    @property
+    def path(self) -> Path | str:
+        """Where it is, for errors."""
+        ...
 
     def datasets(self) -> dict[str, Dataset]:
         """All datasets by name, in order of their names."""
@@ -138,10 +142,15 @@ def read_block(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> Bloc
 
     Returns:
         The rows, as what the attributes say of them.
+
+    Raises:
+        SourceError: what lies in a bucket is gone, was changed, or cannot be read.
     """
     bad = file.lacking(dataset, start, stop)
     try:
         values = file.slice(dataset, start, stop)
+    except SourceError:  # of a bucket: it may be about all
+        raise
     except Exception:  # whatever a library or a codec raises on bad bytes
         values, unread = _in_parts(file, dataset, start, stop)
         bad = unread | bad
@@ -164,6 +173,8 @@ def _in_parts(file: ArrayFile, dataset: Dataset, start: int, stop: int) -> tuple
     for low, high in blocks(start, stop, dataset.step, 1):
         try:
             parts.append(file.slice(dataset, low, high))
+        except SourceError:
+            raise
         except Exception as error:
             why = f"its part of the file cannot be read ({type(error).__name__}: {error})"
             bad.update(dict.fromkeys(range(low - start, high - start), why))

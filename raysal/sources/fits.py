@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from raysal.errors import SourceError
+from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.files import Files
-from raysal.sources.fits_images import FitsImage, picture
+from raysal.sources.fits_images import FitsImage, Hdu
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
 from raysal.sources.places import PathOrUrl, is_of_one
@@ -26,12 +27,15 @@ class Fits:
 
     path: PathOrUrl
     """A file, a folder, or a pattern, as `night/*.fits.fz`."""
-    hdu: str | int | None = None
-    """The part: its name, name and version (`SCI,2`), or number from 0. By default the first one with an image."""
+    hdu: Hdu | tuple[Hdu, ...] | None = None
+    """The part: its name, name and version (`SCI,2`), or number from 0. By default the first one with an image. Several
+    flat parts of one size are the channels of one image."""
     channels: tuple[int, ...] = ()
     """The planes of a cube to take, by their numbers from 0."""
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white, instead of DATAMIN and DATAMAX."""
+    channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
+    """Names of all channels, in order. By default those of the parts, and the numbers of the planes of a cube."""
     recursive: bool = True
     """Whether the folders inside are read too."""
 
@@ -51,7 +55,7 @@ class Fits:
 
     def fingerprint(self) -> str:
         """Hex sha256 over names and sizes, and what is read of the files. It costs one `stat` per file."""
-        how = [self.hdu, self.channels, self.stated_range]
+        how = [self.hdu, self.channels, self.stated_range, *([self.channel_names] if self.channel_names else [])]
         return digest([*how, *((file.name, file.bytes) for file in self.files())])
 
     def stamp(self) -> Stamp:
@@ -90,7 +94,7 @@ class Fits:
             raise SourceError(self.path, f"no FITS files here ({', '.join(FITS)})", "check the path")
 
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
-        """Read a chunk; see `Source.read`. An image is uint8 [h, w] or [h, w, 3], or `Pixels`."""
+        """Read a chunk; see `Source.read`. An image is `Pixels`."""
         for position in wanted_positions(unit, only):
             key = unit.keys[position]
             uri = self._listing.uri_of(key)
@@ -98,7 +102,7 @@ class Fits:
                 with self._listing.opened(key) as path, FitsImage(path, self.hdu) as image:
                     height, width = image.shape[-2:]
                     values = image.cut(0, 0, height, width, self.channels)
-                    payload = picture(values, self.stated_range or image.stated)
+                    payload = image.pixels(values, self.stated_range, self.channels, self.channel_names)
             except ValueError as error:
                 yield bad_item(key, str(error), uri=uri)
             except SourceError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +17,35 @@ from raysal.types import Pixels
 
 MAX_PIXELS = 89_478_485
 """Pixels that are read at a time, as many as an encoder takes."""
+Hdu = str | int
+"""A part of a file: its name, name and version (`SCI,2`), or its number from 0."""
 
 
 class FitsImage:
-    """The image in one part of a FITS file, with BSCALE and BZERO applied. It may be used by one thread at a time.
+    """The image in one part of a FITS file, or in several; with BSCALE and BZERO applied.
 
-    Compressed images (`.fits.fz`) are read tile by tile, others row by row: memory for what is cut out.
+    Several flat parts of one size are the channels of one image. A channel has the name of its part (EXTNAME; with the
+    version after a comma, if that is not 1), or where it has none the number of the part; a plane of a cube has its
+    number from 0. It may be used by one thread at a time. Compressed images (`.fits.fz`) are read tile by tile, others
+    row by row: memory for what is cut out.
     """
 
-    def __init__(self, path: Path, hdu: str | int | None = None) -> None:
+    def __init__(self, path: Path | BinaryIO, hdu: Hdu | Sequence[Hdu] | None = None) -> None:
         """Open a file and find the part.
 
         Args:
             path: the file.
-            hdu: the part, by its name, by name and version (`SCI,2`), or by its number from 0; by default the first
-                one that has an image.
+            hdu: the part, or the parts that are the channels; by default the first one that has an image.
 
         Raises:
-            ValueError: the file cannot be read, has no such part, or that has no image. The message says which it has.
+            ValueError: the file cannot be read, has no such part, that has no image, or several have different sizes.
+                The message says which it has.
             MissingExtra: astropy is not installed.
         """
         try:
             from astropy.io import fits
         except ModuleNotFoundError:
             raise MissingExtra(str(path), "astropy", "fits") from None
-        self.path = path
         try:
             with warnings.catch_warnings():  # of headers that break the standard, and of files that are cut short
                 warnings.simplefilter("ignore")
@@ -49,9 +54,9 @@ class FitsImage:
         except Exception as error:  # astropy raises anything on bad bytes
             raise ValueError(f"it cannot be read as FITS ({type(error).__name__}: {brief(error)})") from None
         try:
-            self._part = _part(self._file, hdu, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU), fits.GroupsHDU)
-            self.header = self._part.header.copy()  # reading the data changes the header
-            self.shape = _flat(tuple(self._part.shape))
+            self._kinds = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU), fits.GroupsHDU
+            wanted = [hdu] if hdu is None or isinstance(hdu, str | int) else list(hdu)
+            self._take([_part(self._file, one, *self._kinds) for one in wanted])
         except ValueError:
             self._file.close()
             raise
@@ -68,11 +73,51 @@ class FitsImage:
         """Close the file."""
         self._file.close()
 
+    def _take(self, parts: list[Any]) -> None:
+        """Make an image of some parts."""
+        names = _names(self._file)
+        shapes = [_flat(tuple(part.shape)) for part in parts]
+        if len(parts) > 1:
+            named = [names[id(part)] for part in parts]
+            sizes = ", ".join(f"{n} {' x '.join(map(str, s[::-1]))}" for n, s in zip(named, shapes, strict=True))
+            if len(set(shapes)) > 1 or len(shapes[0]) != 2:
+                raise ValueError(f"its channels are not flat and of one size: {sizes}; choose others")
+            if len(set(named)) < len(named):
+                raise ValueError(f"a part is named twice: {', '.join(named)}; name it once")
+        self._parts, self.shape = parts, shapes[0] if len(parts) == 1 else (len(parts), *shapes[0])
+        self._headers = [part.header.copy() for part in parts]  # reading the data changes the header
+        is_cube = len(shapes[0]) == 3
+        self.channels = tuple(map(str, range(shapes[0][0]))) if is_cube else tuple(names[id(part)] for part in parts)
+
+    @property
+    def header(self) -> Any:
+        """That of the part, or of the first of them."""
+        return self._headers[0]
+
     @property
     def stated(self) -> tuple[float, float] | None:
-        """Black and white by DATAMIN and DATAMAX, where both are there."""
-        ends = self.header.get("DATAMIN"), self.header.get("DATAMAX")
-        return None if None in ends else (float(ends[0]), float(ends[1]))
+        """Black and white by DATAMIN and DATAMAX, where both are there; of several parts the widest range."""
+        ends = [(header.get("DATAMIN"), header.get("DATAMAX")) for header in self._headers]
+        if any(None in pair for pair in ends):
+            return None
+        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+    def choose(self, channels: Sequence[str]) -> None:
+        """Make the flat images of these names the channels; the planes of a cube are the channels as they are.
+
+        Args:
+            channels: names of parts, or numbers of those without a name.
+
+        Raises:
+            ValueError: there are no such parts, or they have different sizes. The message names those that there are.
+        """
+        if len(self.shape) == 3:
+            return
+        names = _names(self._file)
+        images = {names[id(part)]: part for part in self._file if _has_image(part, *self._kinds) and _is_flat(part)}
+        if lost := [name for name in channels if name not in images]:
+            raise ValueError(f"no channel {lost[0]!r}; its channels: {', '.join(images)}")
+        self._take([images[name] for name in dict.fromkeys(channels)])
 
     def cut(self, top: int, left: int, height: int, width: int, channels: tuple[int, ...] = ()) -> NDArray[Any]:
         """The pixels of a rectangle, lowest row first, as FITS has them.
@@ -96,41 +141,111 @@ class FitsImage:
         if height * width > MAX_PIXELS:
             raise ValueError(f"too large: {width} x {height} pixels, at most {MAX_PIXELS}")
         place = (..., slice(top, top + height), slice(left, left + width))
-        try:
-            values = np.asarray(self._part.section[place])
-        except Exception as error:  # astropy and its codecs raise anything on bad bytes
-            raise ValueError(f"its pixels cannot be read ({type(error).__name__}: {brief(error)})") from None
-        values = values.reshape(-1, *values.shape[-2:])
-        if values.shape[1:] != (height, width):
-            raise ValueError("its pixels cannot be read (the file is cut short)")
-        values = values[list(channels)] if channels else values
-        blank = self.header.get("BLANK")
-        # astropy passes over BLANK where BZERO makes the numbers unsigned. Real numbers are NaN there.
-        if blank is not None and values.dtype.kind in "iu" and (values == blank + self.header.get("BZERO", 0)).any():
-            raise ValueError("some pixels have no value (BLANK); fill them in")
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        if len(self._parts) == 1:
+            values = _cut(self._parts[0], self.header, place, (height, width))
+            values = values[list(channels)] if channels else values
+        else:
+            at = list(channels) or range(planes)
+            cuts = [_cut(self._parts[one], self._headers[one], place, (height, width)) for one in at]
+            values = np.concatenate([cut.astype(_common([one.dtype for one in cuts]), copy=False) for cut in cuts])
         return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
 
+    def pixels(
+        self,
+        values: NDArray[Any],
+        stated: tuple[float, float] | None,
+        channels: tuple[int, ...] = (),
+        names: tuple[str, ...] = (),
+    ) -> Pixels:
+        """Pixels as an item has them: highest row first, with the names of the channels.
 
-def picture(values: NDArray[Any], stated: tuple[float, float] | None) -> Pixels | NDArray[np.uint8]:
-    """Pixels as an item has them: highest row first, and bare where they are grey or RGB of 8 bits.
+        Args:
+            values: as `cut` gave them.
+            stated: black and white, where somebody says so, instead of what the file says.
+            channels: as `cut` got them.
+            names: of all channels of the image, where somebody says so; () for those of the file.
+
+        Returns:
+            The payload.
+
+        Raises:
+            ValueError: there are more or fewer names than channels.
+        """
+        names = names or self.channels
+        if len(names) != len(self.channels):
+            raise ValueError(f"{len(self.channels)} channels, and {len(names)} `channel_names` ({', '.join(names)})")
+        taken = tuple(names[one] for one in channels) if channels else names
+        turned = np.array(values[::-1], order="C")  # a copy: the file may be closed
+        return Pixels(values=turned, stated=stated or self.stated, channels=taken)
+
+
+def fits_pixels(file: BinaryIO, channels: tuple[str, ...]) -> Pixels:
+    """The numbers of a FITS file.
 
     Args:
-        values: [h, w] or [h, w, channels], lowest row first.
-        stated: black and white, where that is stated.
+        file: open for reading.
+        channels: names of the channels to read, as `FitsImage.choose`; () for the first image.
 
     Returns:
-        The payload.
+        The first image, or these channels of it, in any order.
+
+    Raises:
+        ValueError: it cannot be read, or has no such channel.
+        MissingExtra: astropy is not installed.
     """
-    turned = np.array(values[::-1], order="C")  # a copy: the file may be closed
-    is_plain = turned.dtype == np.uint8 and turned.shape[2:] in ((), (3,))
-    return turned if is_plain else Pixels(values=turned, stated=stated)
+    with FitsImage(file) as image:
+        if channels:
+            image.choose(channels)
+        height, width = image.shape[-2:]
+        return image.pixels(image.cut(0, 0, height, width), None)
+
+
+def _cut(part: Any, header: Any, place: tuple[Any, ...], size: tuple[int, int]) -> NDArray[Any]:
+    """A rectangle of a part: [planes, h, w], in the byte order of this machine."""
+    try:
+        values = np.asarray(part.section[place])
+    except Exception as error:  # astropy and its codecs raise anything on bad bytes
+        raise ValueError(f"its pixels cannot be read ({type(error).__name__}: {brief(error)})") from None
+    values = values.reshape(-1, *values.shape[-2:])
+    if values.shape[1:] != size:
+        raise ValueError("its pixels cannot be read (the file is cut short)")
+    blank = header.get("BLANK")
+    # astropy passes over BLANK where BZERO makes the numbers unsigned. Real numbers are NaN there.
+    if blank is not None and values.dtype.kind in "iu" and (values == blank + header.get("BZERO", 0)).any():
+        raise ValueError("some pixels have no value (BLANK); fill them in")
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _common(types: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    """The type that holds the numbers of all of these. Raises ValueError where none does exactly."""
+    found = np.result_type(*types)
+    if found.kind == "f" and any(one.kind in "iu" and one.itemsize == 8 for one in types):
+        raise ValueError(f"its channels are {', '.join(map(str, types))}, which no type holds; store them as one type")
+    return found
+
+
+def _names(file: Any) -> dict[int, str]:
+    """{id of a part: its name as a channel}: EXTNAME, with the version after it if that is not 1; else its number."""
+    found: dict[int, str] = {}
+    for number, part in enumerate(file):
+        name, version = str(part.header.get("EXTNAME", "")).strip(), part.header.get("EXTVER", 1)
+        name = f"{name},{version}" if name and version != 1 else name
+        found[id(part)] = name if name and name not in found.values() else str(number)
+    return found
+
+
+def _has_image(part: Any, kinds: tuple[type, ...], groups: type) -> bool:
+    is_image = isinstance(part, kinds) and not isinstance(part, groups)
+    return is_image and len(part.shape) > 0
+
+
+def _is_flat(part: Any) -> bool:
+    return len(part.shape) > 1 and 0 not in part.shape and all(size == 1 for size in part.shape[:-2])
 
 
 def _part(file: Any, hdu: str | int | None, kinds: tuple[type, ...], groups: type) -> Any:
     """The part that was asked for, or the first one with an image."""
-    images = [isinstance(part, kinds) and not isinstance(part, groups) for part in file]
-    has_image = [is_image and len(part.shape) > 0 for part, is_image in zip(file, images, strict=True)]
+    has_image = [_has_image(part, kinds, groups) for part in file]
     if hdu is None:
         first = next((part for part, good in zip(file, has_image, strict=True) if good), None)
         if first is None:

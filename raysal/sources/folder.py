@@ -16,6 +16,7 @@ from raysal.sources.kinds import FIRST_IMAGES, IMAGES, OTHER_IMAGES, OTHER_TABLE
 from raysal.sources.listing import bad_item, digest, units_of, wanted_positions, whole_owners
 from raysal.sources.places import PathOrUrl, as_source_errors
 from raysal.sources.reading_ahead import read_ahead
+from raysal.sources.roots import ALSO, SeveralFiles, files_of_roots
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
 
@@ -42,6 +43,8 @@ class Folder:
     owner: Literal["folder"] | None = field(default=None, metadata=LATER)
     """What images are parts of: `folder`, for frames that lie in a folder for each video. The owner's key is the path
     of the folder; an image at the top is no part. No frame may lie beside a folder of frames."""
+    also: tuple[PathOrUrl, ...] = field(default=(), metadata=ALSO)
+    """Other folders or patterns; a key is the path relative to its own one, and two of one key are an error."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
@@ -62,7 +65,8 @@ class Folder:
         Raises:
             SourceError: there is no folder.
         """
-        files = Files(
+        files = files_of_roots(
+            self.also,
             path=self.path,
             takes=tuple(self.suffixes),
             items=self._ITEMS,
@@ -75,9 +79,13 @@ class Folder:
         return files
 
     @cached_property
-    def _in_bucket(self) -> Bucket | None:
-        """The folder of the bucket, looked for once; None on a disk."""
-        return self.listing().bucket if is_url(self.path) else None
+    def _in_buckets(self) -> tuple[Bucket, ...]:
+        """The folders in buckets, looked for once; none on a disk."""
+        if not is_url(self.path):
+            return ()
+        files = self.listing()
+        roots = files.roots if isinstance(files, SeveralFiles) else (files,)
+        return tuple(root.bucket for root in roots if root.bucket is not None)
 
     def fingerprint(self) -> str:
         """Hex sha256 over the relative path and the size of every image. It costs one `stat` per file."""
@@ -150,8 +158,8 @@ class Folder:
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. A payload is the bytes of the file, not decoded."""
         keys = [unit.keys[position] for position in wanted_positions(unit, only)]
-        if self._in_bucket is not None:
-            yield from (item for item, _ in self._read_in(self._in_bucket, keys))
+        if self._in_buckets:
+            yield from (item for item, _ in self._read_in(self._in_buckets, keys))
             return
         files = self.listing()
         for key in keys:
@@ -172,19 +180,19 @@ class Folder:
         Yields:
             The item, and its file.
         """
-        if self._in_bucket is not None:
-            yield from self._read_in(self._in_bucket, keys)
+        if self._in_buckets:
+            yield from self._read_in(self._in_buckets, keys)
             return
         files = self.listing()
         unit = Unit(index=0, first_id=0, keys=tuple(keys))
         yield from ((item, files.look_at(item.key)) for item in self.read(unit))
 
-    def _read_in(self, bucket: Bucket, keys: Sequence[str]) -> Iterator[tuple[Item, SourceFile]]:
-        """The items of a folder of a bucket, many at the same time. One that is gone is a bad item."""
+    def _read_in(self, buckets: Sequence[Bucket], keys: Sequence[str]) -> Iterator[tuple[Item, SourceFile]]:
+        """The items of folders of buckets, many at the same time. One that is gone is a bad item."""
         with as_source_errors():
-            for key, found in zip(keys, read_ahead(bucket, keys), strict=True):
-                uri = bucket.url_of(key)
+            for key, found in zip(keys, read_ahead([(key, buckets) for key in keys]), strict=True):
                 if isinstance(found, BucketError):
+                    uri = buckets[0].url_of(key)
                     yield bad_item(key, found.problem, uri=uri), SourceFile(name=key, bytes=-1, changed_ns=0)
                 else:
-                    yield Item(key=key, payload=found[1], uri=uri), as_file(found[0])
+                    yield Item(key=key, payload=found.data, uri=found.bucket.url_of(key)), as_file(found.object)

@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from raysal.errors import SourceError
-from raysal.sources.columns import ArrowFile
+from raysal.errors import ConfigError, SourceError
 from raysal.sources.files import Files
 from raysal.sources.kinds import SPLITS, STATE
 from raysal.sources.places import Place, is_saved
@@ -37,6 +36,11 @@ class SavedDataset(Table):
     key_column: str = ""
     """The column of the items' keys. By default it is `key` if there is one, and else `#`, the numbers of the rows."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.also:
+            raise ConfigError("source.also", "a saved data set is one folder", "make a pool of each")
+
     @cached_property
     def _listing(self) -> Files:
         """The files of the data set."""
@@ -47,8 +51,8 @@ class SavedDataset(Table):
         """The column of the keys, or `NUMBERS`."""
         if self.key_column:
             return self.key_column
-        with self._listing.opened(self._files[0]) as path:
-            return "key" if "key" in ArrowFile(path).schema.names else NUMBERS
+        with self._listing.opened(self._files[0]):
+            return "key" if "key" in self._file(self._files[0]).schema.names else NUMBERS
 
     def _of_path(self, name: str) -> dict[str, str | None]:
         """The split of a file."""
@@ -70,8 +74,8 @@ class SavedDataset(Table):
         """{file: number of rows}."""
         found = {}
         for name in self._files:
-            with self._listing.opened(name) as path:
-                found[name] = sum(rows for _, rows in ArrowFile(path).part_rows())
+            with self._listing.opened(name):
+                found[name] = sum(rows for _, rows in self._file(name).part_rows())
         return found
 
 

@@ -212,6 +212,16 @@ def stamp_of_looks(files: Iterable[SourceFile]) -> Stamp:
     return Stamp(digest=state.hexdigest(), files=count, bytes=size, newest_ns=newest)
 
 
+def joined_stamps(one: Stamp, other: Stamp) -> Stamp:
+    """One stamp of two sets of files."""
+    return Stamp(
+        digest=digest([one.digest, other.digest]),
+        files=one.files + other.files,
+        bytes=one.bytes + other.bytes,
+        newest_ns=max(one.newest_ns, other.newest_ns),
+    )
+
+
 def bad_item(key: str, problem: str, **item: Any) -> Item:
     """An item that could not be read."""
     return Item(key=key, payload=BadItem(key, problem), **item)

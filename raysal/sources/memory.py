@@ -20,6 +20,7 @@ from raysal.errors import ConfigError, SourceError
 from raysal.real_numbers import as_array
 from raysal.sources.base import AS_BEGUN
 from raysal.sources.listing import bad_item, check_carry, digest, text_key, wanted_positions
+from raysal.sources.named_images import NamedImages
 from raysal.sources.payloads import as_vector, image_in, vector_length
 from raysal.sources.vectors import batch_rows, columns_of_matrix, columns_of_rows, vector_or_bad
 from raysal.types import Columns, Item, Modality, Stamp, Unit
@@ -186,7 +187,7 @@ class Memory:
             return as_vector(value)
         if is_missing(value):
             raise ValueError(f"no {self.modality}")
-        return value if self.texts is not None else image_in(value, Path())
+        return value if self.texts is not None else image_in(value, NamedImages(Path()))
 
 
 def _check_vectors(column: Column) -> None:

@@ -87,13 +87,14 @@ class Npy:
     def _matrix(self, name: str) -> NDArray[Any]:
         """The vectors [n, d] of one file, mapped anew."""
         with self._listing.opened(name) as path:
-            found = _load(path)
+            found = load_array(path)
             if problem := not_numbers(found.dtype):
                 raise SourceError(path, f"holds {problem}", "save an array of numbers [n, d]")
             if found.ndim == 3 and found.shape[1] == 1:
                 found = found[:, 0]
             if found.ndim != 2:
-                raise SourceError(path, f"an array of shape {found.shape}, expected [n, d]", "save a matrix")
+                fix = "save a matrix; name images by a pattern, as 'data/*.npy'"
+                raise SourceError(path, f"an array of shape {found.shape}, expected [n, d]", fix)
             return found
 
     def passed_over(self) -> PassedOver:
@@ -213,8 +214,19 @@ def _unit(index: int, first_id: int, segments: list[Segment], keys: list[pa.Arra
     return Unit(index=index, first_id=first_id, keys=Texts(pa.concat_arrays(keys)), locator=tuple(segments))
 
 
-def _load(path: Path, what: str = "an array of numbers [n, d]") -> NDArray[Any]:
-    """The array in a `.npy` file, mapped into memory. `what` it should be is for errors."""
+def load_array(path: Path, what: str = "an array of numbers [n, d]") -> NDArray[Any]:
+    """The array in a `.npy` file, mapped into memory.
+
+    Args:
+        path: the file.
+        what: it should hold, for the error.
+
+    Returns:
+        The array, to be read only.
+
+    Raises:
+        SourceError: it cannot be read, or holds Python objects.
+    """
     try:
         found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
@@ -245,7 +257,7 @@ class _Keys:
 
 def _of_array(path: Path) -> Iterator[pa.Array]:
     """Keys of an array of texts or whole numbers."""
-    found = _load(path, "texts or whole numbers [n]")
+    found = load_array(path, "texts or whole numbers [n]")
     if found.ndim != 1 or found.dtype.kind not in "USiu":
         problem = f"an array of {found.dtype} of shape {found.shape}"
         raise SourceError(path, problem, "save texts or whole numbers [n]")

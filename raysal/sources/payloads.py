@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from raysal.arrays import is_missing
 from raysal.arrow import ColumnKind
 from raysal.real_numbers import as_array, as_numbers
+from raysal.sources.named_images import NamedImages
 from raysal.types import Modality
 
 
@@ -61,15 +61,13 @@ _LOOKED_AT = 4096
 """Rows that decide about the length of a vector."""
 
 
-def image_in(value: Any, folder: Path | None) -> Any:
+def image_in(value: Any, named: NamedImages | None = None) -> Any:
     """The image that a cell holds.
 
-    A struct of `bytes` and `path` is how Hugging Face's data sets store images: the bytes, or where they are missing
-    the path of a file. A relative path begins at `folder`.
-
     Args:
-        value: encoded bytes, pixels, or such a struct as a dict.
-        folder: where the table lies; None in a bucket, where no image outside of the table is read.
+        value: encoded bytes, pixels, or as Hugging Face's data sets store images a struct of `bytes` and `path` as a
+            dict: the bytes, or where they are missing the path of a file.
+        named: reads such files.
 
     Returns:
         Encoded bytes, or an array of pixels.
@@ -78,33 +76,18 @@ def image_in(value: Any, folder: Path | None) -> Any:
         ValueError: there is no image. The message says why.
     """
     if isinstance(value, dict) and "bytes" in value:
-        if value["bytes"] is not None:
-            return value["bytes"]
-        return _file(value.get("path"), folder)
+        if value["bytes"] is None and named is not None:
+            (found,) = named.read([value.get("path")])
+            if isinstance(found, ValueError):
+                raise found
+            return found
+        return value["bytes"]
     if isinstance(value, list | tuple) or (hasattr(value, "shape") and not isinstance(value, bytes)):
         pixels = as_array(value)
         if pixels.dtype == object:
             raise ValueError("a pixel is missing, or no number")
         return pixels
     return value
-
-
-def _file(path: Any, folder: Path | None) -> bytes:
-    """The bytes of an image that a table names by its path."""
-    if not path:
-        raise ValueError("the image has neither bytes nor a path")
-    if folder is None:
-        problem = (
-            f"its bytes are not in the table, and files that a table in a bucket names ({str(path)!r}) are not read"
-        )
-        raise ValueError(f"{problem}; write the bytes into the table")
-    if "://" in str(path):
-        raise ValueError(f"its bytes are not in the table, and {str(path)!r} is no local file")
-    try:
-        return (folder / str(path)).read_bytes()
-    except (OSError, ValueError) as error:  # a path may hold a null character
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"its bytes are not in the table, and {str(path)!r} cannot be read ({reason})") from None
 
 
 def guessed_payload(kinds: dict[str, ColumnKind]) -> tuple[Modality, str] | None:

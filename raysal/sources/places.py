@@ -67,7 +67,7 @@ def place_of(path: PathOrUrl, stores: tuple[str, ...] = ()) -> Place:
     path = local_or_url(path)
     if isinstance(path, str):
         with as_source_errors():
-            return _in_bucket(path)
+            return _in_bucket(path, stores)
     if path.is_dir() and not (stores and path.name.lower().endswith(stores)):
         return Place(path, (), "")
     if os.path.lexists(path):
@@ -80,7 +80,7 @@ def place_of(path: PathOrUrl, stores: tuple[str, ...] = ()) -> Place:
     return Place(root, parts, "")
 
 
-def _in_bucket(url: str) -> Place:
+def _in_bucket(url: str, stores: tuple[str, ...]) -> Place:
     """The same in a bucket. It costs two requests, and one more for each part with letters of patterns."""
     url = normalised(url)
     address = address_of(url)
@@ -91,9 +91,10 @@ def _in_bucket(url: str) -> Place:
 
     parts = tuple(address.path.split("/")) if address.path else ()
     of_files = address.scheme in ("http", "https")
-    if not of_files and (not parts or is_folder(parts)):
-        return Place(Path(), (), "", Bucket(url))
     above = Bucket(joined(address.root, *parts[:-1]))
+    if not of_files and (not parts or is_folder(parts)):
+        is_store = bool(parts and stores and parts[-1].lower().endswith(stores))
+        return Place(Path(), (), parts[-1], above) if is_store else Place(Path(), (), "", Bucket(url))
     if of_files:  # a web server lists nothing
         if not parts or above.look_at(parts[-1]) is None:
             raise SourceError(url, "no such file", "check the address; of a web server only single files can be read")

@@ -6,9 +6,10 @@ One request for a picture takes some ten milliseconds, whatever its size; so the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import NamedTuple
 
 from raysal.buckets import Bucket, Object
 from raysal.errors import BucketError
@@ -21,14 +22,21 @@ _GUESS = 8 << 20
 """Bytes that the first objects are taken to have: so four requests are made before anything is known."""
 
 
-def read_ahead(bucket: Bucket, names: Iterable[str]) -> Iterator[tuple[Object, bytes] | BucketError]:
+class Read(NamedTuple):
+    """An object that was read."""
+
+    bucket: Bucket
+    object: Object
+    data: bytes
+
+
+def read_ahead(wanted: Iterable[tuple[str, Sequence[Bucket]]]) -> Iterator[Read | BucketError]:
     """Read objects.
 
     Memory: `AHEAD_BYTES`, or one object if that is more, while sizes do not differ much.
 
     Args:
-        bucket: where they are.
-        names: of the objects.
+        wanted: the name of each object, and the folders where it may be: the first that has it counts.
 
     Yields:
         Each with its bytes, in order; or why an object cannot be read, if that is about this one alone: it is gone.
@@ -36,27 +44,36 @@ def read_ahead(bucket: Bucket, names: Iterable[str]) -> Iterator[tuple[Object, b
     Raises:
         BucketError: the bucket cannot be read.
     """
-    rest = iter(names)
-    waiting: deque[Future[tuple[Object, bytes]]] = deque()
+    rest = iter(wanted)
+    waiting: deque[Future[Read]] = deque()
     size = float(_GUESS)
     with ThreadPoolExecutor(READERS) as readers:
         try:
             while True:
                 room = max(1, min(READERS, int(AHEAD_BYTES / size)))
-                waiting += [
-                    readers.submit(bucket.read_object, name) for name in islice(rest, max(0, room - len(waiting)))
-                ]
+                waiting += [readers.submit(_read, *one) for one in islice(rest, max(0, room - len(waiting)))]
                 if not waiting:
                     return
                 try:
-                    found, data = waiting.popleft().result()
+                    found = waiting.popleft().result()
                 except BucketError as error:
                     if error.reason != "absent":
                         raise
                     yield error
                     continue
-                size = max(len(data), 0.9 * size, 1.0)
-                yield found, data
+                size = max(len(found.data), 0.9 * size, 1.0)
+                yield found
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _read(name: str, buckets: Sequence[Bucket]) -> Read:
+    """Read an object from the first folder that has it."""
+    for bucket in buckets[:-1]:
+        try:
+            return Read(bucket, *bucket.read_object(name))
+        except BucketError as error:
+            if error.reason != "absent":
+                raise
+    return Read(buckets[-1], *buckets[-1].read_object(name))

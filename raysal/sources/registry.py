@@ -19,6 +19,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "fits": "raysal.sources.fits:Fits",
         "folder": "raysal.sources.folder:Folder",
         "hf": "raysal.sources.hf:SavedDataset",
+        "lance": "raysal.sources.lance_table:LanceTable",
         "memory": "raysal.sources.memory:Memory",
         "npy": "raysal.sources.npy:Npy",
         "pages": "raysal.sources.pages:Pages",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -50,6 +50,12 @@ class Rules:
     hidden: tuple[str, ...]
     stores: tuple[str, ...]
     pictures: bool
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal rules."""
+        items = tuple(sorted(self.items))
+        return self.pattern, self.takes, items, self.recursive, self.hidden, self.stores, self.pictures
 
     @cached_property
     def _parts(self) -> tuple[re.Pattern[str] | None, ...]:

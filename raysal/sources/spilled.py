@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from raysal.arrow import ColumnKind
 from raysal.arrow_values import array_of, is_present, numbers_of
-from raysal.errors import BadItem, ConfigError, DuplicateKeys, SourceError
+from raysal.errors import BadItem, ConfigError, DuplicateKeys, SourceError, UserError
 from raysal.pool.lanes import absorb, absorb_texts, begin, number_of
 from raysal.sources.batches import PROBLEM, WHERE, Batches
-from raysal.sources.columns import BATCH_ROWS
 from raysal.sources.listing import bad_item
+from raysal.sources.row_file import BATCH_ROWS
 from raysal.sources.stream_columns import fitted
 from raysal.sources.table import Table
 from raysal.sources.vectors import keys_in
@@ -88,7 +88,7 @@ class Spilled(Table):
 
 
 def spill(pool: Path, batches: Batches) -> int:
-    """Write down what of a stream is not there yet, or is other there. The pool is locked.
+    """Write down what of a stream is not there yet, or is other there; nothing of one that is refused. It is locked.
 
     Args:
         pool: the directory.
@@ -101,12 +101,26 @@ def spill(pool: Path, batches: Batches) -> int:
         SourceError: the stream gives no items, or a batch that cannot be written.
         DuplicateKeys: it gives a key twice.
         ConfigError: a column has the name of the digests.
+        UserError: as its other kinds say.
     """
     folder = pool / FOLDER
     folder.mkdir(exist_ok=True)
     remove_temporaries(folder)
     there = _There.read(folder, batches.key_column)
     writer = _Writer(folder, there.next_number, batches)
+    try:
+        _write_news(folder, batches, there, writer)
+    except UserError:
+        for number in _numbers(folder):
+            if number >= there.next_number:
+                (folder / _name(number)).unlink()
+        raise
+    there.drop_replaced(folder)
+    return writer.written
+
+
+def _write_news(folder: Path, batches: Batches, there: _There, writer: _Writer) -> None:
+    """Run through a stream, and write what is new or other behind what is there."""
     place = 0
     for table in batches.tables():
         keyed = _keyed(table, batches.key_column, place)
@@ -116,10 +130,8 @@ def spill(pool: Path, batches: Batches) -> int:
             writer.add(keyed if len(news) == len(keyed) else keyed.take(array_of(news, pa.int64())))
     writer.flush()
     there.check_distinct(folder, batches.key_column)
-    there.drop_replaced(folder)
     if not place and not there.files:
         raise SourceError(WHERE, "the stream gives no item", "give at least one")
-    return writer.written
 
 
 def _keyed(table: pa.Table, key_column: str, place: int) -> pa.Table:

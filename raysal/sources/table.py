@@ -11,31 +11,33 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysal.arrow import HOLDS, ColumnKind, Unnamed
-from raysal.arrow_values import Texts, owned
+from raysal.arrow import HOLDS, ColumnKind
+from raysal.buckets import is_url
 from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.base import AS_BEGUN, LATER
-from raysal.sources.columns import BATCH_ROWS, ArrowFile
+from raysal.sources.columns import ArrowFile
 from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
 from raysal.sources.listing import (
     Row,
-    bad_item,
     check_carry,
     check_columns,
     digest,
     hive_values,
-    look_at,
+    joined_stamps,
+    stamp_of_looks,
     text_key,
-    whole_owners,
 )
-from raysal.sources.payloads import as_vector, guessed_payload, image_in, vector_length
+from raysal.sources.named_images import NamedImages, are_named, folder_of, paths_in
+from raysal.sources.payloads import guessed_payload, vector_length
 from raysal.sources.places import PathOrUrl
-from raysal.sources.vectors import Undecoded, batch_rows, carried_in, keys_in, table_columns, values_in
+from raysal.sources.roots import ALSO, files_of_roots
+from raysal.sources.row_file import BATCH_ROWS, RowFile
+from raysal.sources.segments import Part, units_of_parts, units_of_rows
+from raysal.sources.table_items import item_of, no_value
+from raysal.sources.vectors import batch_rows, carried_in, keys_in, table_columns, values_in
 from raysal.types import Columns, Item, Modality, PassedOver, SourceFile, Stamp, Unit
 
-Segment = tuple[str, int, int, int]
-"""Name of a file, part within it, first row within the part, number of rows. A unit's locator lists such segments."""
 HIDDEN = (".", "_")
 """How names begin that directories of tables leave out: `_SUCCESS`, `_delta_log`, `_metadata`."""
 NUMBERS = "#"
@@ -58,7 +60,8 @@ class Table:
     as they are: those of int8 are not scaled. A row that is null, or whose vector lacks a value, is quarantined.
 
     As Hugging Face's data sets write it, an image may be a struct of `bytes` and `path`; where there are no bytes, the
-    file is read, by a path that is relative to the table. A column whose classes the metadata name (`ClassLabel`) is
+    file is read, by a path that is relative to the table, or a URL. So is one in a column of texts, if `image_column`
+    names it. A column whose classes the metadata name (`ClassLabel`) is
     carried as these names.
     """
 
@@ -67,7 +70,7 @@ class Table:
     key_column: str = "key"
     """The column of the items' keys; or `#`: the numbers of the rows, from 0, and of several files `FILE:NUMBER`."""
     image_column: str | None = None
-    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]."""
+    """A column of images: encoded, or uint8 [h, w], [h, w, 1] or [h, w, 3]; or of paths and URLs."""
     text_column: str | None = None
     vector_column: str | None = None
     """A column of lists of numbers."""
@@ -78,6 +81,8 @@ class Table:
     owner: str | None = field(default=None, metadata=LATER)
     """The column of the keys of what each row is a part of; a row where it is null is no part. The rows of an owner
     follow each other."""
+    also: tuple[PathOrUrl, ...] = field(default=(), metadata=ALSO)
+    """Other files, directories or patterns; a table is known by its path relative to its own one."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
@@ -94,7 +99,8 @@ class Table:
     def _listing(self) -> Files:
         """The files at the path."""
         others = OTHER_TABLES | OTHER_IMAGES | set(IMAGES)
-        return Files(path=self.path, takes=TABLES, items=others, recursive=self.recursive, hidden=HIDDEN)
+        rules: dict[str, Any] = {"takes": TABLES, "items": others, "recursive": self.recursive, "hidden": HIDDEN}
+        return files_of_roots(self.also, path=self.path, **rules)
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
@@ -126,10 +132,10 @@ class Table:
     @cached_property
     def _payload(self) -> tuple[Modality, str]:
         """The modality and the column of the payloads, from the first file's schema."""
-        with self._listing.opened(self._files[0]) as path:
-            return self._payload_of(ArrowFile(path))
+        with self._listing.opened(self._files[0]):
+            return self._payload_of(self._file(self._files[0]))
 
-    def _payload_of(self, file: ArrowFile) -> tuple[Modality, str]:
+    def _payload_of(self, file: RowFile) -> tuple[Modality, str]:
         schema = file.schema
         unlike = [name for name in schema.names if schema.names.count(name) == 1]
         given: list[tuple[Modality, str | None]] = [
@@ -139,7 +145,8 @@ class Table:
             if column is not None:
                 check_columns(file.path, [(column, f"--{modality}-column")], schema.names)
                 if not file.kind(column).fits(modality):
-                    others = [name for name in unlike if file.kind(name).fits(modality)]
+                    fit = [name for name in unlike if file.kind(name).fits(modality)]
+                    others = [name for name in fit if modality == "text" or not file.kind(name).is_text]
                     raise SourceError(
                         file.path, f"column {column!r} holds {schema.field(column).type}, not {modality}s",
                         f"{_A[modality]} column is {HOLDS[modality]}; here: {', '.join(others) or 'none'}",
@@ -151,12 +158,16 @@ class Table:
         problem = f"cannot tell which column holds the items; its columns: {columns}"
         raise SourceError(file.path, problem, "choose one with --vector-column, --image-column or --text-column")
 
-    def _open(self, name: str) -> ArrowFile:
-        """Open one file, and check that it has the columns that this source reads."""
-        with self._listing.opened(name) as path:
-            return self._checked(name, ArrowFile(path))
+    def _file(self, name: str) -> RowFile:
+        """Open one file. Errors name it as it is on this machine; see `Files.opened`."""
+        return ArrowFile(self._listing.path_of(name))
 
-    def _checked(self, name: str, file: ArrowFile) -> ArrowFile:
+    def _open(self, name: str) -> RowFile:
+        """Open one file, and check that it has the columns that this source reads."""
+        with self._listing.opened(name):
+            return self._checked(name, self._file(name))
+
+    def _checked(self, name: str, file: RowFile) -> RowFile:
         modality, column = self._payload
         flags = [] if self._key == NUMBERS else [(self._key, "--key-column, where '#' is the number of the row")]
         flags += [] if self.owner is None else [(self.owner, "--owner")]
@@ -193,27 +204,48 @@ class Table:
         return digest([*columns, *((name, self._listing.look_at(name).bytes) for name in self._files)])
 
     def stamp(self) -> Stamp:
-        """Names, sizes and times of the files, and of the images that they name by their paths."""
-        return self._listing.stamp(image for file in self._listing.look() for image in self._images_of(file.name))
+        """Names, sizes and times of the files, and of the images that they name; of those in buckets their versions."""
+        far: list[SourceFile] = []
 
-    def _images_of(self, name: str) -> Iterator[tuple[str, Path]]:
-        """The images outside of a table: the path that is written there, and where it is. In a bucket none is read."""
+        def near() -> Iterator[tuple[str, Any]]:
+            for file in self._listing.look() if self._names_images else ():
+                for image in self._images_of(file.name):
+                    if image.parts:
+                        yield image.name, image.parts[0]
+                    else:
+                        far.append(image)
+
+        found = self._listing.stamp(near())
+        return joined_stamps(found, stamp_of_looks(far)) if far else found
+
+    @cached_property
+    def _names_images(self) -> bool:
+        """Whether the column of the payloads may name files."""
         modality, column = self._payload
-        if modality == "image" and self._listing.bucket is None:
-            table = self._listing.path_of(name)
-            file = ArrowFile(table)
-            if column in file.schema.names:  # else to read it will fail, and say so
-                for path in file.files_named(column):
-                    if "://" not in path and "\0" not in path:
-                        yield path, table.parent / path
+        return modality == "image" and are_named(self._open(self._files[0]).kind(column))
+
+    def _named(self, name: str) -> NamedImages:
+        """The images that a table names."""
+        where = self._listing.uri_of(name)
+        return NamedImages(folder_of(where if is_url(where) else Path(where)))
+
+    def _images_of(self, name: str) -> Iterator[SourceFile]:
+        """The images outside of a table, as they are now."""
+        file, column = self._file(name), self._payload[1]
+        if self._names_images and column in file.schema.names:  # else to read it will fail, and say so
+            yield from self._named(name).look(file.files_named(column))
 
     def files(self) -> Iterator[SourceFile]:
-        """The tables; see `OfFiles`. One is changed where an image is that it names by its path."""
+        """The tables; see `OfFiles`. One is changed where an image is that it names."""
         for file in self._listing.look():
-            images = [look_at(path, place) for path, place in self._images_of(file.name)]
+            images = list(self._images_of(file.name)) if self._names_images else []
             newest = max(file.changed_ns, *(image.changed_ns for image in images), 0)
             parts = (*file.parts, *(part for one in images for part in one.parts)) if file.parts else ()
-            yield replace(file, changed_ns=newest, parts=parts)
+            far = [(one.name, one.bytes, one.etag or one.changed_ns) for one in images if not one.parts]
+            if far:  # times of buckets are whole seconds
+                yield replace(file, changed_ns=newest, parts=(), etag=digest([file.etag or (file.bytes, newest), *far]))
+            else:
+                yield replace(file, changed_ns=newest, parts=parts)
 
     def spans(self, unit: Unit) -> Iterator[tuple[str, int]]:
         """See `OfFiles`."""
@@ -230,69 +262,38 @@ class Table:
             names: of files.
             chunk_rows: items in one chunk.
 
-        Yields:
-            The chunks in order. A locator is a tuple of `Segment`.
+        Returns:
+            The chunks in order. A locator is a tuple of `Segment`, whose parts are (name of a file, part of it).
 
         Raises:
             SourceError: a file cannot be read, lacks a column, or has a null key. The error names the key's row. Or an
                 owner has more than `chunk_rows` parts.
         """
-        if self.owner is not None:
-            yield from self._units_of_owners(names, self.owner, chunk_rows)
-            return
-        keys: list[pa.Array] = []
-        segments: list[Segment] = []
-        first_id = index = held = 0
-        for name, part, row, some in self._keys(names):
-            while len(some):
-                taken = some[: chunk_rows - held]
-                if segments and segments[-1][:2] == (name, part):
-                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + len(taken))
-                else:
-                    segments.append((name, part, row, len(taken)))
-                keys.append(taken)
-                held, row, some = held + len(taken), row + len(taken), some[len(taken) :]
-                if held == chunk_rows:
-                    yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
-                    first_id, index, held, keys, segments = first_id + held, index + 1, 0, [], []
-        if held:
-            yield Unit(index=index, first_id=first_id, keys=_texts(keys), locator=tuple(segments))
-
-    def _units_of_owners(self, names: Iterable[str], column: str, chunk_rows: int) -> Iterator[Unit]:
-        """As `units_in`, where rows are parts."""
-        first_id = 0
-        for index, rows in enumerate(whole_owners(self._parts(names, column), chunk_rows, self.path)):
-            segments: list[Segment] = []
-            for _, _, (name, part, row) in rows:
-                if segments and segments[-1][:2] == (name, part):
-                    segments[-1] = (name, part, segments[-1][2], segments[-1][3] + 1)
-                else:
-                    segments.append((name, part, row, 1))
-            keys, owners, _ = zip(*rows, strict=True)
-            yield Unit(index=index, first_id=first_id, keys=keys, locator=tuple(segments), owners=owners)
-            first_id += len(rows)
+        if self.owner is None:
+            return units_of_rows(self._keys(names), chunk_rows)
+        return units_of_parts(self._parts(names, self.owner), chunk_rows, self.path)
 
     def _parts(self, names: Iterable[str], column: str) -> Iterator[Row]:
-        """Key, owner, and file, part and row within the part, of every row."""
+        """Key, owner, and (part of a file, row within it) of every row."""
         for name in names:
             file = self._open(name)
             kind = file.kind(column)
             batches = (batch.column(column) for _, batches in file.parts([column]) for batch in batches)
             owners = chain.from_iterable(values_in(kind, some) for some in batches)
             row_of_file = 0
-            for _, part, row, keys in self._keys([name]):
+            for part, row, keys in self._keys([name]):
                 for at, (key, owner) in enumerate(zip(keys.to_pylist(), islice(owners, len(keys)), strict=True)):
                     text = None if owner is None else text_key(owner, file.path, f"row {row_of_file + at}, {column!r}")
-                    yield key, text, (name, part, row + at)
+                    yield key, text, (part, row + at)
                 row_of_file += len(keys)
 
-    def _keys(self, names: Iterable[str]) -> Iterator[tuple[str, int, int, pa.Array]]:
-        """File, part, first row within the part, and keys of some items after the others."""
+    def _keys(self, names: Iterable[str]) -> Iterator[tuple[Part, int, pa.Array]]:
+        """The part of a file, the first row within it, and the keys of some items after the others."""
         for name in names:
             with self._listing.opened(name):
-                yield from ((name, *some) for some in self._keys_in(name, self._open(name)))
+                yield from (((name, part), row, keys) for part, row, keys in self._keys_in(name, self._open(name)))
 
-    def _keys_in(self, name: str, file: ArrowFile) -> Iterator[tuple[int, int, pa.Array]]:
+    def _keys_in(self, name: str, file: RowFile) -> Iterator[tuple[int, int, pa.Array]]:
         if self._key == NUMBERS:
             yield from file.numbers(*self._numbering(name))
             return
@@ -308,13 +309,19 @@ class Table:
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. The encoder checks the length and values of vectors."""
         column = self._payload[1]
-        for position, file, batch, kinds, of_file in self._batches(unit):
-            folder = file.path.parent if self._listing.bucket is None else None
+        for position, name, batch, kinds, of_file in self._batches(unit):
             carried = {c: values_in(kinds[c], batch.column(c)) for c in self.carry if c in kinds}
-            for row, payload in enumerate(self._payloads(kinds[column], batch.column(column)), start=position):
-                if only is None or unit.first_id + row in only:
-                    values = {c: carried[c][row - position] if c in carried else of_file[c] for c in self.carry}
-                    yield self._item(unit.keys[row], payload, values, folder)
+            wanted = [row for row in range(batch.num_rows) if only is None or unit.first_id + position + row in only]
+            named, chosen = {}, frozenset(wanted)
+            if self._names_images:
+                named = {row: path for row, path in paths_in(batch.column(column)) if row in chosen}
+            outside = self._named(name).read(list(named.values())) if named else iter(())
+            payloads = enumerate(self._payloads(kinds[column], batch.column(column)))
+            for row in wanted:
+                payload = next(payload for at, payload in payloads if at == row)
+                payload = next(outside) if row in named else payload
+                values = {c: carried[c][row] if c in carried else of_file[c] for c in self.carry}
+                yield item_of(unit.keys[position + row], payload, values, *self._payload)
 
     def columns(self, unit: Unit, dim: int) -> Iterator[Columns]:
         """Read a chunk of vectors as columns; see `ColumnSource`."""
@@ -326,15 +333,15 @@ class Table:
             for c in self.carry:
                 carried[c] = carried_in(kinds[c], batch.column(c)) if c in kinds else [of_file[c]] * len(keys)
                 if isinstance(carried[c], list):
-                    bad = {row: found for row, value in enumerate(carried[c]) if (found := _no_value(value))}
+                    bad = {row: found for row, value in enumerate(carried[c]) if (found := no_value(value))}
                     odd = {row: BadItem(keys[row], f"column {c!r}: {one}") for row, one in bad.items()} | odd
                     carried[c] = [None if row in bad else value for row, value in enumerate(carried[c])]
             yield from table_columns(kinds[name], batch.column(name), name, keys, carried, odd, dim)
 
     def _batches(
         self, unit: Unit, rows: int = BATCH_ROWS
-    ) -> Iterator[tuple[int, ArrowFile, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
-        """The rows of a chunk in batches: place of the first row, file, rows, kinds of columns, values by folders."""
+    ) -> Iterator[tuple[int, str, pa.RecordBatch, dict[str, ColumnKind], dict[str, str | None]]]:
+        """The rows of a chunk in batches: first row, name of the file, rows, kinds of columns, values by folders."""
         position = 0
         for name, part, start, count in unit.locator:
             with self._listing.opened(name):
@@ -342,15 +349,15 @@ class Table:
                 kinds = {c: file.kind(c) for c in (self._payload[1], *self.carry) if c in file.schema.names}
                 for whole in file.rows(part, start, count, list(kinds), rows):
                     for batch in (whole[at : at + rows] for at in range(0, whole.num_rows, rows)):
-                        yield position, file, batch, kinds, self._of_path(name)
+                        yield position, name, batch, kinds, self._of_path(name)
                         position += batch.num_rows
 
-    def _reader(self, name: str) -> ArrowFile:
+    def _reader(self, name: str) -> RowFile:
         """One file, as it was left by the last reading if nobody wrote it since."""
         last = self.__dict__.get(_LAST)
         if last is None or last[0] != name or not last[1].is_as_opened():
             last = self.__dict__[_LAST] = name, self._open(name)
-        file: ArrowFile = last[1]
+        file: RowFile = last[1]
         return file
 
     def __getstate__(self) -> dict[str, Any]:
@@ -361,36 +368,6 @@ class Table:
         if kind.is_text:
             return iter(values_in(kind, column))
         return (value.as_py() for value in column) if kind.is_encoded_image else kind.arrays(column)
-
-    def _item(self, key: str, value: Any, carried: dict[str, Any], folder: Path | None) -> Item:
-        """An item of a row, or a bad one that says what the row lacks. `folder` holds the table, on a disk."""
-        modality, column = self._payload
-        for name, found in carried.items():
-            if (one := _no_value(found)) is not None:
-                return bad_item(key, f"column {name!r}: {one}", carried={**carried, name: None})
-        if value is None:
-            return bad_item(key, f"column {column!r} is null", carried=carried)
-        if isinstance(value, Undecoded):
-            return bad_item(key, f"column {column!r}: {value}", carried=carried)
-        try:
-            if modality == "vector":
-                value = as_vector(value)
-            elif modality == "image":
-                value = image_in(value, folder)
-        except ValueError as error:
-            return bad_item(key, f"column {column!r}: {error}", carried=carried)
-        return Item(key=key, payload=value, carried=carried)
-
-
-def _texts(pieces: list[pa.Array]) -> Texts:
-    """Keys in memory of their own."""
-    return Texts(owned(pieces[0]) if len(pieces) == 1 else pa.concat_arrays(pieces))
-
-
-def _no_value(value: Any) -> Unnamed | Undecoded | None:
-    """The first thing in a carried value that means nothing: a number of a class without a name, or no text."""
-    parts = value if isinstance(value, list) else [value]
-    return next((one for one in parts if isinstance(one, Unnamed | Undecoded)), None)
 
 
 _LAST = "_last"

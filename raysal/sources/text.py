@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -234,6 +234,33 @@ def windows_of(row: _Row, window: int, overlap: int) -> Iterator[Row]:
         some = words[start : start + window]
         part = text if len(starts) == 1 or text is None else text[some[0].start() : some[-1].end()]
         yield f"{key}#{number}", key, (name, part, carried)
+
+
+def text_of_parts(texts: Sequence[tuple[str, str]], overlap: int) -> str:
+    """Put texts together that are parts of one owner.
+
+    Args:
+        texts: Key and text of each, in order; the keys of windows are those of `windows_of`.
+        overlap: Words that a window shares with the one before.
+
+    Returns:
+        Windows that follow one another as the text that they were cut from, but for white space between them; with `…`
+        where some are missing. Other parts one below the other.
+    """
+    whole, before = "", None
+    for key, text in texts:
+        number = re.search(r"#(\d+)$", key)
+        place = None if number is None else int(number[1])
+        if before is None:
+            whole += text if place in (None, 0) else f"… {text}"
+        elif place is None:
+            whole += f"\n\n{text}"
+        elif place == before + 1:
+            whole += " " + re.sub(rf"^(?:\S+\s+){{{overlap}}}", "", text, count=1)
+        else:
+            whole += f" … {text}"
+        before = -1 if place is None else place
+    return whole
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

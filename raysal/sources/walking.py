@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from raysal.errors import SourceError
 from raysal.sources.kinds import is_picture, may_be_picture, suffix_of
+from raysal.sources.listed_once import Row, is_kept, kept_rows
 from raysal.sources.places import for_people
 from raysal.sources.rules import NO_SUFFIX, ODD_NAME, SPECIAL, UNREADABLE, Found, Rules, Stems, Step
 
@@ -34,19 +35,30 @@ class Folder(NamedTuple):
 
 
 def files_below(root: bytes, rules: Rules, all_files: bool) -> Iterator[Found]:
-    """Walk through a folder. Memory: the entries of one folder, and of those above it.
+    """Walk through a folder, once in a job. Memory: the entries of one folder, and of those above it.
 
     Args:
         root: the folder.
         rules: which files are taken.
         all_files: whether to give those that are passed over too.
 
-    Yields:
+    Returns:
         The files, in order of their relative paths by code point.
 
     Raises:
         SourceError: the folder cannot be listed.
     """
+    if not is_kept():
+        return _walk(root, rules, all_files)
+
+    def rows() -> Iterator[Row]:
+        return ([found.name.decode("utf-8", "surrogateescape"), *found[1:]] for found in _walk(root, rules, True))
+
+    every = (Found(row[0].encode("utf-8", "surrogateescape"), *row[1:]) for row in kept_rows((root, rules.key), rows))
+    return every if all_files else (found for found in every if not found.group)
+
+
+def _walk(root: bytes, rules: Rules, all_files: bool) -> Iterator[Found]:
     levels = [_entries(Folder(root, b"", frozenset(), rules.first), rules, all_files)]
     while levels:  # a stack, because folders may be nested more deeply than calls
         for found in levels[-1]:

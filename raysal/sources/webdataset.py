@@ -13,6 +13,7 @@ from raysal.sources.files import Files
 from raysal.sources.kinds import IMAGES, OTHER_IMAGES, OTHER_TABLES, PACKED_SHARDS, SHARD, TABLES
 from raysal.sources.listing import bad_item, check_carry, digest
 from raysal.sources.places import PathOrUrl
+from raysal.sources.roots import ALSO, files_of_roots
 from raysal.sources.sample_values import NOWHERE, Wanted, bytes_in, text_in, values_in
 from raysal.sources.shards import EXAMPLES, Left, Sample, images_in, open_shard, samples_of
 from raysal.sources.tar import Member
@@ -69,6 +70,8 @@ class WebDataset:
     """Endings of members to keep in the pool, as `cls`, and fields of JSON members, as `json.width`."""
     recursive: bool = True
     """Whether the folders inside are read too."""
+    also: tuple[PathOrUrl, ...] = field(default=(), metadata=ALSO)
+    """Other shards, folders or patterns; a shard is known by its path relative to its own one."""
 
     repeated_keys: ClassVar[str] = (
         "choose keys with the shard's name by --key-column shard; in one shard, a sample's members must lie together "
@@ -111,7 +114,7 @@ class WebDataset:
     def _files(self) -> Files:
         """The files at the path."""
         others = {*OTHER_IMAGES, *OTHER_TABLES, *IMAGES, *TABLES, *PACKED_SHARDS}
-        files = Files(path=self.path, takes=(SHARD,), items=others, recursive=self.recursive)
+        files = files_of_roots(self.also, path=self.path, takes=(SHARD,), items=others, recursive=self.recursive)
         if (name := files.place.file.lower()) and not name.endswith(SHARD):
             packed = name.endswith(PACKED_SHARDS)
             problem = "is packed, and cannot be read by position" if packed else f"is no {SHARD} file"

@@ -18,6 +18,7 @@ from raysal.messages import brief
 from raysal.numerics import ceil_div
 from raysal.sources.datasets import ROOT, Dataset, said_by
 from raysal.sources.kinds import ZARR
+from raysal.sources.zarr_places import StorePlace
 from raysal.types import SourceFile
 
 METADATA = ("zarr.json", ".zgroup", ".zarray")
@@ -79,21 +80,21 @@ class _Shards(NamedTuple):
 class ZarrStore:
     """A Zarr store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, place: StorePlace) -> None:
         """Find the arrays of a store.
 
         Args:
-            path: the folder.
+            place: where it is.
 
         Raises:
             SourceError: it cannot be listed.
             MissingExtra: zarr is not installed.
         """
-        self.path = path
+        self.path, self._place = place.path, place
         try:
             import zarr
         except ModuleNotFoundError:
-            raise MissingExtra(str(path), "zarr", "arrays") from None
+            raise MissingExtra(str(self.path), "zarr", "arrays") from None
         self._zarr = zarr
         self._places = dict(self._found())
         self._arrays: dict[str, Any] = {}
@@ -106,31 +107,30 @@ class ZarrStore:
     ) -> None:
         self._arrays.clear()
 
-    def _found(self) -> Iterator[tuple[str, Path]]:
+    def _found(self) -> Iterator[tuple[str, str]]:
         """Names and folders of the arrays. Groups need no metadata of their own."""
-        folders: list[tuple[str, Path, frozenset[tuple[int, int]]]] = [("", self.path, frozenset())]
+        folders = [""]
         while folders:
-            name, folder, above = folders.pop()
-            try:
-                status = os.stat(folder)
-                entries = {entry.name: entry for entry in os.scandir(folder)}
-            except OSError as error:
-                raise SourceError(folder, f"cannot be listed ({error.strerror})", "make it readable") from None
-            if (status.st_dev, status.st_ino) in above:
+            folder = folders.pop()
+            files, inner = self._place.entries(folder)
+            if ".zarray" in files or ("zarr.json" in files and self._is_array(_below(folder, "zarr.json"))):
+                yield folder or ROOT, folder
                 continue
-            if ".zarray" in entries or ("zarr.json" in entries and self._is_array(folder / "zarr.json")):
-                yield name or ROOT, folder
-                continue
-            inner = above | {(status.st_dev, status.st_ino)}
-            for entry in entries.values():
-                if entry.is_dir():
-                    folders.append((f"{name}/{entry.name}" if name else entry.name, folder / entry.name, inner))
+            folders += inner
 
-    def _is_array(self, file: Path) -> bool:
+    def _is_array(self, name: str) -> bool:
         try:
-            return bool(json.loads(file.read_bytes())["node_type"] == "array")
+            return bool(json.loads(self._bytes(name))["node_type"] == "array")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SourceError(file, f"is no metadata of Zarr ({brief(error)})", "write the store again") from None
+            where = f"{self.path}/{name}"
+            raise SourceError(where, f"is no metadata of Zarr ({brief(error)})", "write the store again") from None
+
+    def _bytes(self, name: str) -> bytes:
+        """The bytes of a small file that is there."""
+        found = self._place.find(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        return found.read_bytes()
 
     def datasets(self) -> dict[str, Dataset]:
         """All arrays; see `ArrayFile`."""
@@ -160,16 +160,18 @@ class ZarrStore:
                 axes=tuple(str(axis or "") for axis in axes) if len(axes) == len(shape) else (),
                 **said_by(attributes, dtype),
             )
+        except SourceError:
+            raise
         except Exception as error:  # zarr and its codecs raise anything on metadata that they do not know
             problem = f"it cannot be opened ({type(error).__name__}: {brief(error)}); pip install its codec"
             return Dataset(name=name, shape=(), dtype=nothing, problem=problem)
 
     def _of_objects(self, name: str) -> str:
         """Why a dataset of objects is refused, before anything is made of its metadata: it may be a pickle."""
-        file = self._places[name] / ".zarray"
-        if not file.is_file():
+        file = _below(self._places[name], ".zarray")
+        if not self._place.has(file):
             return ""
-        said = json.loads(file.read_bytes())
+        said = json.loads(self._bytes(file))
         filters = said.get("filters") or []
         if "pickle" in [one.get("id") for one in [*filters, said.get("compressor") or {}]]:
             return "Python objects, as a pickle; store numbers, texts or bytes"
@@ -193,7 +195,7 @@ class ZarrStore:
         if name not in self._arrays:
             with warnings.catch_warnings():  # types of version 3 that have no specification yet
                 warnings.simplefilter("ignore")
-                self._arrays[name] = self._zarr.open_array(str(self._places[name]), mode="r")
+                self._arrays[name] = self._zarr.open_array(self._place.for_zarr(self._places[name]), mode="r")
         return self._arrays[name]
 
     def _shards(self, array: Any) -> _Shards:
@@ -218,14 +220,15 @@ class ZarrStore:
         for part in range(start // outer[0], ceil_div(stop, outer[0])):
             for place in product([part], *counts):
                 key = array.metadata.encode_chunk_key(place)
-                first, file = part * outer[0], folder / key
+                first, name = part * outer[0], _below(folder, key)
                 whole = [(first, first + outer[0])]
                 why = f"its chunk {key} is not in the store: it was not written, or left out as a fill value"
                 why += "; write all chunks (zarr: config array.write_empty_chunks)"
-                if file.exists():
+                if self._place.has(name):
                     left = [size - at * step for size, at, step in zip(array.shape, place, outer, strict=True)]
-                    whole = [] if shards is None else list(_absent_in(file, shards, outer, left, first))
-                    if by_blosc and _is_cut(file):
+                    file = self._place.find(name) if by_blosc or shards is not None else None
+                    whole = [] if shards is None or file is None else list(_absent_in(file, shards, outer, left, first))
+                    if by_blosc and file is not None and _is_cut(file):
                         whole, why = [(first, first + outer[0])], f"its chunk {key} is cut short; copy it again"
                 for low, high in whole:
                     bad.update(dict.fromkeys(range(max(low, start) - start, min(high, stop) - start), why))
@@ -237,6 +240,11 @@ class ZarrStore:
         if dataset.holds == "bytes":
             return [bytes(value) for value in values]
         return values.tolist() if dataset.holds == "texts" else values
+
+
+def _below(folder: str, name: str) -> str:
+    """The name of a file in a folder of a store; "" is the store."""
+    return f"{folder}/{name}" if folder else name
 
 
 def _last_codec(array: Any) -> str:

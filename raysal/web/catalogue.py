@@ -1,7 +1,7 @@
 """What the items of a pool are called: key and carried values by id, read chunk by chunk and kept while there is room.
 
-An id is a position in the listing that the pool was made of, and a chunk is a run of the listing. So the chunk of an id
-is known without a search, and one item costs the reading of one chunk's table, the first time.
+A chunk is a run of ids. So the chunk of an id is known without a search, and one item costs the reading of one chunk's
+table, the first time. Of a pool whose items are owners, the table is that of owners, and names their parts, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of
 from raysal.pool import Pool
-from raysal.types import POOL_COLUMNS
+from raysal.pool.owner_chunk import OwnersChunk, owner_ids
+from raysal.types import OWNER_KEY, POOL_COLUMNS
 
 ROOM_BYTES = 256 << 20
 """Memory that the tables of chunks may take together."""
@@ -37,6 +38,12 @@ class Entry(NamedTuple):
 class _Table(NamedTuple):
     ids: NDArray[np.int64]
     columns: pa.Table
+    parts: pa.Table | None
+    """owner, id and key of the parts of owners, in order; None where items are no owners"""
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.columns.nbytes + (0 if self.parts is None else self.parts.nbytes))
 
 
 class Catalogue:
@@ -87,8 +94,21 @@ class Catalogue:
         table, row = self._find(id)
         if table is None:
             return {}
-        names = [name for name in table.columns.column_names if name not in POOL_COLUMNS]
+        own = POOL_COLUMNS if table.parts is None else (*POOL_COLUMNS, OWNER_KEY)  # which is the key of an owner
+        names = [name for name in table.columns.column_names if name not in own]
         return {name: table.columns[name][row].as_py() for name in names}
+
+    def parts(self, id: int) -> list[Entry]:
+        """The parts of an owner that are there, in order of id; of any other item itself. Raises as `entries`."""
+        table = self._find(id)[0]
+        if table is None:
+            return []
+        if table.parts is None:
+            return list(self.entries([id]).values())
+        owners = numbers_of(table.parts["owner"])
+        low, high = np.searchsorted(owners, [id, id + 1])
+        own = table.parts.slice(low, high - low)
+        return [Entry(*one.values()) for one in own.select(["id", "key", "uri"]).to_pylist()]
 
     def text_lengths(self) -> dict[str, float]:
         """The mean number of letters of each carried column of texts, by the first chunk that has items."""
@@ -105,24 +125,28 @@ class Catalogue:
 
     def _find(self, id: int) -> tuple[_Table | None, int]:
         """The table that an id is in, and its row there; (None, 0) if the pool has no such item."""
-        chunk = id // self._pool.manifest.chunk_rows
-        if chunk not in self._chunks:
-            return None, 0
-        table = self._table(chunk)
-        row = int(np.searchsorted(table.ids, id))
-        return (table, row) if row < len(table.ids) and table.ids[row] == id else (None, 0)
+        for chunk in self._pool.chunks_of([id]):
+            table = self._table(chunk.index)
+            row = int(np.searchsorted(table.ids, id))
+            if row < len(table.ids) and table.ids[row] == id:
+                return table, row
+        return None, 0
 
     def _table(self, chunk: int) -> _Table:
         with self._lock:
             if chunk in self._kept:
                 self._kept.move_to_end(chunk)
                 return self._kept[chunk]
-        columns = self._chunks[chunk].items()  # outside of the lock: others go on with what is kept
-        made = _Table(numbers_of(columns["id"]), columns)
+        held = self._chunks[chunk]  # read outside of the lock: others go on with what is kept
+        columns, parts = held.items(), None
+        if isinstance(held, OwnersChunk):
+            owner = pa.array(owner_ids(held.parts))
+            parts = held.parts.items(["id", "key", "uri"]).append_column("owner", owner).combine_chunks()
+        made = _Table(numbers_of(columns["id"]), columns, parts)
         with self._lock:
             if chunk not in self._kept:
                 self._kept[chunk] = made
-                self._bytes += columns.nbytes
+                self._bytes += made.nbytes
             while self._bytes > self._room and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].columns.nbytes
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return made

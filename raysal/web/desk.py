@@ -67,7 +67,7 @@ class Desk:
             self.labels = RunLabels.open(session.dir, session.pool.path)
             opened.callback(self.labels.close)
             self.catalogue = Catalogue(session.pool)
-            self.payloads = Payloads(session.pool, media)
+            self.payloads = Payloads(session.pool, media, self.catalogue.parts)
             self.media = Media(session.pool, self.payloads)
             self.remarks = Remarks(session.dir)
             opened.callback(self.remarks.close)

@@ -72,7 +72,7 @@ class DeskViews:
         """
         desk = self._desk
         pool, config = desk.session.pool, desk.session.config
-        held_out = HeldOut.of(config)
+        held_out = HeldOut.of(config, pool)
         with self._lock:
             if n not in self._axes:
                 self._axes = {n: views.PoolAxes.of(pool, config.seed, n, self._read, held_out)}

@@ -270,13 +270,17 @@ class Follower:
             seq=seq,
         )
 
+    @property
+    def _held_out(self) -> HeldOut | None:
+        return HeldOut.of(self._session.config, self._session.pool)
+
     def _sweep(self, seq: int) -> None:
         """One pass over the pool: all orders, new candidates, histograms."""
         session, fleet = self._session, self._fleet
         self._publish(busy=Busy(stage="ranking", done=0, total=1))
         head = session.current_head()
         taken = session.ledger.taken(self._per_item)
-        begin = partial(start_program, fleet, taken, HeldOut.of(session.config))
+        begin = partial(start_program, fleet, taken, self._held_out, session.rows.by_means)
         begin()
         lists = {"random": orders.random_order(fleet, self._key("random"))}
         if self._novel is not None:
@@ -314,7 +318,7 @@ class Follower:
         session, fleet = self._session, self._fleet
         done, parts = (0, 0) if self._seeking is None else (self._seeking.done, self._seeking.parts)
         self._publish(busy=Busy(stage="novelty", done=done, total=parts))
-        start_program(fleet, session.ledger.taken(self._per_item), HeldOut.of(session.config))
+        start_program(fleet, session.ledger.taken(self._per_item), self._held_out, session.rows.by_means)
         if self._seeking is None:
             self._seeking = orders.NovelPass(fleet, len(session.pool), self._key("novel"))
         self._novel = novel = self._seeking.step(fleet)

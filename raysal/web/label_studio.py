@@ -170,7 +170,9 @@ class Backend:
         if not ids:
             return {}
         order = np.array(sorted(ids.values()), np.int64)
-        vectors = gather_vectors(self._session.start_fleet(), self._session.pool.dim, order)
+        fleet = self._session.start_fleet()
+        self._session.rows.as_learnt(fleet)
+        vectors = gather_vectors(fleet, self._session.pool.dim, order)
         texts, sure = Seer(head=head).predict(vectors)
         by_id = {
             id: (text, probability)

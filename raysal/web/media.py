@@ -21,11 +21,13 @@ from PIL import Image
 
 from raysal.embedding.decode import MAX_PIXELS, check_text, decode_image
 from raysal.embedding.pixels import is_grey
+from raysal.embedding.rendering import rendering_in
 from raysal.errors import BadItem, RaysalError
 from raysal.pool import Pool
 from raysal.sounds import format_of
 from raysal.spectrograms import SPECTROGRAM_BYTES, spectrogram_png
 from raysal.web.catalogue import Entry
+from raysal.web.composed import Composed
 from raysal.web.payloads import Payloads, problem_of, reading
 
 SIZES = (64, 128, 256, 512)
@@ -34,6 +36,8 @@ MAX_SIDE = 4096
 """Longer side of a picture in the large view."""
 PIXEL_BYTES = 10
 """What decoding takes for a pixel, at most."""
+RENDERED_BYTES = 40
+"""The same, where channels are chosen or stretched: three numbers of 4 bytes, and their copies."""
 ROOM_BYTES = PIXEL_BYTES * MAX_PIXELS
 """What decoding takes, of all that is decoded at the same time."""
 CACHE_BYTES = 128 << 20
@@ -58,6 +62,7 @@ class Media:
     def __init__(self, pool: Pool, payloads: Payloads) -> None:
         self._payloads = payloads
         self._stamp = pool.fingerprint[:16]
+        self._rendering = rendering_in(pool.manifest.encoder.get("preprocessing", {}))
         self._packed: OrderedDict[tuple[int, str], Packed] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -143,8 +148,11 @@ class Media:
         self.broken.pop(entry.id, None)
 
     def _pack(self, entry: Entry, payload: object, side: int, small: bool) -> tuple[bytes, str]:
-        with self._gate.room(PIXEL_BYTES * pixels_of(payload)):
-            image = decode_image(entry.key, payload, side)
+        with self._gate.room((RENDERED_BYTES if self._rendering else PIXEL_BYTES) * pixels_of(payload)):
+            if isinstance(payload, Composed):
+                image = payload.image(side, self._rendering)
+            else:
+                image = decode_image(entry.key, payload, side, self._rendering)
             width, height = full_size(payload) or image.size
             turned = (width - height) * (image.width - image.height) < 0  # by the orientation in its EXIF
             self.sizes[entry.id] = (height, width) if turned else (width, height)
@@ -190,6 +198,8 @@ class Gate:
 
 def pixels_of(payload: object) -> int:
     """How many pixels a payload will have when it is decoded; the most there may be, where its head does not say."""
+    if isinstance(payload, Composed):
+        return max(map(pixels_of, payload.largest), default=0)
     size = full_size(payload)
     return MAX_PIXELS if size is None else size[0] * size[1]
 

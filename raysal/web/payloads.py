@@ -4,13 +4,15 @@ Nothing that a request says becomes a path. A request names an id; the pool, who
 key; and the source opens what the key means to it. Of pools of ready vectors, the source has vectors alone. There, a
 key that ends as the name of a picture or a sound does is the path of one, below the folder of the source (or below
 `media`, if people name that); it is followed only if it ends up inside that folder.
+
+An owner is seen by its parts (`raysal.web.composed`), which the catalogue names.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -20,18 +22,22 @@ from threading import Lock
 from typing import Any, Literal
 
 from raysal.buckets import is_url
+from raysal.embedding.decode import check_text
 from raysal.errors import BadItem, RaysalError, SourceError
 from raysal.pool import Pool
 from raysal.pool.taken_files import file_names_of
 from raysal.sources.base import OfFiles, Source
+from raysal.sources.boxes import Boxes
 from raysal.sources.digits import Digits
 from raysal.sources.files import Files
 from raysal.sources.folder import Folder
 from raysal.sources.kinds import IMAGES, SOUNDS, ZARR, suffix_of
 from raysal.sources.of_pool import source_of, units_of_file
 from raysal.sources.places import place_of
-from raysal.types import Unit
+from raysal.sources.text import text_of_parts
+from raysal.types import Cut, Unit
 from raysal.web.catalogue import Entry
+from raysal.web.composed import Composed, evenly
 from raysal.web.refusals import facts_of
 
 Kind = Literal["image", "text", "table", "sound", "vector"]
@@ -46,14 +52,17 @@ PAYLOADS_BYTES = 64 << 20
 class Payloads:
     """What the items of one pool are made of. Several threads may share it."""
 
-    def __init__(self, pool: Pool, media: Path | None = None) -> None:
+    def __init__(
+        self, pool: Pool, media: Path | None = None, parts: Callable[[int], Sequence[Entry]] | None = None
+    ) -> None:
         """Read the payloads of a pool.
 
         Args:
             pool: the pool.
             media: the folder that keys are paths below, for pools of ready vectors; by default that of the source.
+            parts: names the parts of an item of a pool of owners; None where items are no owners.
         """
-        self._pool, self._media = pool, media
+        self._pool, self._media, self._parts = pool, media, parts if pool.stored is not pool else None
         self._lock = Lock()  # of the listing and of what is kept
         self._units: OrderedDict[int, Unit] = OrderedDict()
         self._sizes: dict[int, int] = {}
@@ -79,13 +88,19 @@ class Payloads:
         modality = self._pool.manifest.modality
         if modality != "vector":
             return modality
-        suffix = suffix_of(entry.key.rpartition("/")[2])
+        suffix = suffix_of(self._file_of(entry).key.rpartition("/")[2])
         if self.root is not None:
             if suffix in SOUNDS:
                 return "sound"
             if suffix in IMAGES:
                 return "image"
         return "table" if has_columns else "vector"
+
+    def _file_of(self, entry: Entry) -> Entry:
+        """What names the file that is shown of an item of ready vectors or of sounds: an owner, or its first part."""
+        if self._parts is None or suffix_of(entry.key.rpartition("/")[2]) in (*SOUNDS, *IMAGES):
+            return entry
+        return next(iter(self._parts(entry.id)), entry)
 
     @cached_property
     def _pictures(self) -> Files:
@@ -121,7 +136,14 @@ class Payloads:
             if entry.id in self._read:
                 self._read.move_to_end(entry.id)
                 return self._read[entry.id]
-        payload = self._beside(entry) if self._pool.manifest.modality == "vector" else self._from_source(entry)
+        if self._pool.manifest.modality == "vector":
+            payload = self._beside(entry)
+        elif self._parts is None:
+            payload = self._from_source([entry])[0]
+            if isinstance(payload, BadItem):
+                raise payload
+        else:
+            payload = self._of_owner(entry, self._parts(entry.id))
         size = len(payload) if isinstance(payload, bytes | str) else getattr(payload, "nbytes", 0)
         with self._lock:
             if entry.id not in self._read and size <= PAYLOADS_BYTES // 8:
@@ -148,7 +170,7 @@ class Payloads:
         if root is None:
             raise BadItem(entry.key, "the pool was made of vectors alone", "say where the files are: --media FOLDER")
         real = os.path.realpath(root)
-        path = os.path.realpath(os.path.join(real, entry.key))
+        path = os.path.realpath(os.path.join(real, self._file_of(entry).key))
         if os.path.commonpath([real, path]) != real or path == real:
             raise BadItem(entry.key, "this key leads out of the folder of the source", "name another one: --media")
         check_bytes(entry.key, path)
@@ -159,29 +181,54 @@ class Payloads:
         with reading(entry.key), path.open("rb") as file:
             return file.read(MAX_BYTES)
 
-    def _from_source(self, entry: Entry) -> Any:
-        source = self.source
-        unit = self._unit_of(entry)
-        if isinstance(source, Folder):
-            if self._pictures.bucket is None:
-                check_bytes(entry.key, self._pictures.path_of(entry.key))
-            else:
-                check_size(entry.key, self._pictures.look_at(entry.key).bytes)
-        found = next(iter(source.read(unit, only=frozenset([entry.id]))), None)
-        if found is None or found.key != entry.key:
-            now = "nothing" if found is None else repr(found.key)
-            raise BadItem(entry.key, f"the source has {now} in its place now", "embed it again")
-        if isinstance(found.payload, BadItem):
-            raise found.payload
-        return found.payload
+    def _of_owner(self, entry: Entry, parts: Sequence[Entry]) -> Any:
+        """The payload of an owner: that of its only part, a text, or what a picture is made of."""
+        if not parts:
+            raise BadItem(entry.key, "none of its parts is there")
+        cut = isinstance(self.source, Boxes)  # all boxes are in one picture
+        text = self._pool.manifest.modality == "text"
+        shown = parts if cut or text else [parts[place] for place in evenly(len(parts))]
+        found = [(one.key, payload) for one, payload in zip(shown, self._from_source(shown), strict=True)]
+        good = [(key, payload) for key, payload in found if not isinstance(payload, BadItem)]
+        if not good:
+            raise next(payload for _, payload in found if isinstance(payload, BadItem))
+        if text:
+            texts = [(key, check_text(key, one)) for key, one in good]
+            return text_of_parts(texts, getattr(self.source, "overlap", 0))
+        alone = len(parts) == 1 and not isinstance(good[0][1], Cut)
+        return good[0][1] if alone else Composed(key=entry.key, parts=found)
 
-    def _unit_of(self, entry: Entry) -> Unit:
-        """A unit that holds the item. A source that finds items by key or id needs no listing for that."""
+    def _from_source(self, entries: Sequence[Entry]) -> list[Any]:
+        """The payloads of an item, or of the parts of one owner, which are in one unit; a `BadItem` for a bad one."""
+        source = self.source
+        unit = self._unit_of(entries)
+        if isinstance(source, Folder):
+            for entry in entries:
+                if self._pictures.bucket is None:
+                    check_bytes(entry.key, self._pictures.path_of(entry.key))
+                else:
+                    check_size(entry.key, self._pictures.look_at(entry.key).bytes)
+        wanted = {entry.key for entry in entries}
+        # By key: of a pool that changed, ids are no places in the listing.
+        places = [place for place, key in enumerate(unit.keys) if key in wanted] if len(entries) > 1 else None
+        only = {entries[0].id} if places is None else {unit.first_id + place for place in places}
+        read = list(source.read(unit, only=frozenset(only)))
+        if places is None and [item.key for item in read] != [entries[0].key]:
+            now = repr(read[0].key) if read else "nothing"
+            raise BadItem(entries[0].key, f"the source has {now} in its place now", "embed it again")
+        by_key = {item.key: item.payload for item in read}
+        missing = "the source does not have it any more"
+        return [by_key.get(entry.key, BadItem(entry.key, missing, "embed it again")) for entry in entries]
+
+    def _unit_of(self, entries: Sequence[Entry]) -> Unit:
+        """A unit that holds the items. A source that finds items by key or id needs no listing for that."""
+        entry = entries[0]
         if isinstance(self.source, Folder | Digits):
-            return Unit(index=0, first_id=entry.id, keys=(entry.key,))
+            return Unit(index=0, first_id=entry.id, keys=tuple(one.key for one in entries))
         if self._pool.generation:
             return self._unit_by_key(entry)
-        wanted = entry.id // self._pool.manifest.chunk_rows
+        chunks = [chunk for chunk in self._pool.chunks_of([entry.id]) if chunk.stored]
+        wanted = chunks[-1].index if chunks else -1
         with self._lock:
             if wanted in self._units:
                 self._units.move_to_end(wanted)

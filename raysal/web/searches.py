@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from raysal.api.search import nearest_to
 from raysal.fleet import Fleet, exclude
-from raysal.rounds.evaluation import hold_out
 from raysal.rounds.gathering import gather_vectors
 from raysal.rounds.held_out import HeldOut
+from raysal.rounds.program import start_program
 from raysal.rounds.session import Session
 from raysal.scoring.top_k import BestItems
 from raysal.web import orders
@@ -51,13 +51,16 @@ class Searches:
 
     def vectors(self, ids: NDArray[np.int64]) -> Future[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The vectors of items, as `raysal.web.orders.read_vectors` gives them."""
-        return self.line.submit(lambda: orders.read_vectors(self._fleet, ids))
+
+        def read() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            self._session.rows.by_means.as_learnt(self._fleet)
+            return orders.read_vectors(self._fleet, ids)
+
+        return self.line.submit(read)
 
     def _search(self, id: int, k: int) -> BestItems:
         session, fleet = self._session, self._fleet
-        fleet.reset()
-        if (held_out := HeldOut.of(session.config)) is not None:
-            fleet.each(hold_out, *held_out)
+        start_program(fleet, np.empty(0, np.int64), HeldOut.of(session.config, session.pool), session.rows.by_means)
         vectors = gather_vectors(fleet, session.pool.dim, np.array([id], np.int64))
         fleet.each(exclude, np.array([id], np.int64))
         found, _ = nearest_to(fleet, session.pool, vectors, k, exact=False)

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from pools import make_pool, mixture
 from tiers import deep
+from warm import python
 
 import raysal
 from raysal.errors import (
@@ -107,7 +108,8 @@ def test_a_verb_stays_a_function_whatever_is_imported() -> None:
         "assert all(callable(getattr(raysal, verb)) for verb in ('embed', 'predict', 'search', 'select'))\n"
         "assert raysal.select.__module__ == 'raysal.api.select'"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = python(program)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_arguments_of_select() -> None:

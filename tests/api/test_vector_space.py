@@ -143,7 +143,11 @@ def test_the_command_line_names_an_origin(tmp_path: Path) -> None:
     run = run_over(Pool(tmp_path / "a"), tmp_path / "run")
     assert cli("predict", tmp_path / "b", "--run", run, "--out", tmp_path / "p").code == 0
     assert Pool(tmp_path / "a").manifest.encoder["config"]["origin"] == "my clip"
-    refused(cli("embed", source, "--out", tmp_path / "a", *words[:2]), "the encoder's fingerprint", "another directory")
+    refused(
+        cli("embed", source, "--out", tmp_path / "a", *words[:2]),
+        "the encoder's origin is none, expected my clip",
+        "another directory",
+    )
     photos = tmp_path / "photos"
     photos.mkdir()
     refused(cli("embed", photos, "--out", tmp_path / "c", "--encoder", "efficientnet_lite0", "--origin", "x"), "origin")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiers import deep, deep_unless
+from tiers import deep
 
 from benchmarks.gpu import LIMITS
 
@@ -27,7 +27,8 @@ def gpu_sh(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("parts", deep_unless(["coreset"], ["coreset", " ".join(LIMITS)]))
+@deep
+@pytest.mark.parametrize("parts", ["coreset", " ".join(LIMITS)])
 def test_parts_run_on_a_cpu(tmp_path: Path, parts: str) -> None:
     done = gpu_sh(tmp_path, "--parts", *parts.split())
     assert done.returncode == 0, done.stdout
@@ -46,6 +47,7 @@ def test_a_part_that_fails_is_said_and_the_script_fails(tmp_path: Path) -> None:
     assert "reason" in json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]["machine"]
 
 
+@deep
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_one_line_says_what_to_do(tmp_path: Path) -> None:
     done = gpu_sh(tmp_path, "--parts", "machine", "--device", "cuda")

@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -276,10 +277,28 @@ def forget_connections() -> None:
 def test_what_is_written_is_read(there: Bucket, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(DATA * 6)
     written = there.write("deep/in/it", tmp_path / "file")
-    assert written == there.look_at("deep/in/it")
+    assert written == there.look_at("deep/in/it")._replace(changed_ns=0)
+    assert [written] == [found._replace(changed_ns=0) for found in there.list("deep")]
     assert there.read("deep/in/it", etag=written.etag) == DATA * 6
     there.delete(["deep/in/it", "never"])
     assert there.look_at("deep/in/it") is None
+
+
+def test_the_version_of_what_is_written_is_the_one_that_was_written(there: Bucket, bucket_store: ObjectStore) -> None:
+    """A writer that is paused behind its write does not take the version of another one for its own."""
+    bucket_store.before("HEAD", "*", lambda: bucket_store.put("photos/state", b"theirs"))
+    first = there.write("state", b"ours", only_if_absent=True)
+    bucket_store.put("photos/state", b"theirs")
+    with pytest.raises(Taken):
+        there.write("state", b"ours again", etag=first.etag)
+    assert bucket_store.get("photos/state") == b"theirs"
+
+
+@pytest.mark.parametrize("bytes_", [0, 12_000_000], ids=["empty", "in parts"])
+def test_a_file_of_any_size_is_the_version_that_a_listing_shows(there: Bucket, tmp_path: Path, bytes_: int) -> None:
+    (tmp_path / "file").write_bytes(bytes(bytes_))
+    written = there.write("large", tmp_path / "file", only_if_absent=True)
+    assert [written] == [found._replace(changed_ns=0) for found in there.list("large")]
 
 
 def test_of_many_writers_one_wins(there: Bucket, bucket_store: ObjectStore) -> None:
@@ -335,3 +354,47 @@ def test_a_write_whose_answer_was_lost_is_ours_if_it_holds_our_bytes(
 def test_errors_are_of_the_tree(there: Bucket) -> None:
     with pytest.raises(RaysalError, match=re.escape(f"{there.url}/no")):
         there.read("no")
+
+
+# -- what services say in other words ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "match"),
+    [
+        (409, "BlobAlreadyExists", "is there already"),
+        (409, "BlobBeingRehydrated", "10 times in turn"),
+        (501, "NotImplemented", "cannot be written"),
+    ],
+)
+def test_what_azure_says_of_a_write(status: int, code: str, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Azurite answered: an object that is there is a 409, which of S3 is a conflict that passes."""
+    asked: list[str] = []
+
+    class Azure(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+        def do_PUT(self) -> None:
+            asked.append(self.headers.get("If-None-Match", ""))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Azure) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AZURE_STORAGE_USE_EMULATOR", "true")
+        monkeypatch.setenv("AZURITE_BLOB_STORAGE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        bucket = Bucket(f"az://of-{code.lower()}")
+        with pytest.raises(BucketError, match=match) as caught:
+            bucket.write("a.txt", b"data", only_if_absent=True)
+        server.shutdown()
+    assert isinstance(caught.value, Taken) == (code == "BlobAlreadyExists")
+    assert set(asked) == {"*"}
+    assert (len(asked) == 1) == (code != "BlobBeingRehydrated")

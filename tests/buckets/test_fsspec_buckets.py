@@ -73,6 +73,27 @@ def test_conditions(folder: Bucket, tmp_path: Path) -> None:
     folder.delete(["state", "never"])
 
 
+def test_a_version_that_is_only_looked_at_is_ours_if_it_holds_our_bytes(
+    folder: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system says which version it wrote, and another writer may come before the look."""
+    system = type(fsspec.filesystem("memory"))
+    real = system.pipe_file
+
+    def twice(self: Any, path: str, value: bytes, **named: Any) -> None:
+        real(self, path, value, **named)
+        real(self, path, b"theirs")
+
+    first = folder.write("state", b"first", only_if_absent=True)
+    monkeypatch.setattr(system, "pipe_file", twice)
+    for condition in ({"only_if_absent": True}, {"etag": first.etag}):
+        with pytest.raises(Taken):
+            folder.write("state", b"second", **condition)
+        with pytest.raises(Taken):
+            folder.write("state", b"theirs?", **condition)
+        assert folder.read("state") == (b"first" if "only_if_absent" in condition else b"theirs")
+
+
 def test_what_passes_is_tried_again(full: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.0)
     system = type(fsspec.filesystem("memory"))

@@ -38,9 +38,31 @@ def test_one_holds_it_and_gives_it_back(folder: Bucket) -> None:
         ):
             pass
         held.check()
-    assert folder.look_at(NAME) is None
+    assert has_ended(folder)
     with Lease(folder, "two", "pool") as held:
         held.check()
+        assert not has_ended(folder)
+
+
+def test_who_is_done_leaves_the_lock_of_another_alone(bucket_store: ObjectStore) -> None:
+    """Whichever request it takes over before: the first one found its lock, and is about to give it back."""
+    folder = Bucket(f"{bucket_store.url}/a")
+    for method in ("HEAD", "GET", "PUT", "DELETE", "POST"):
+        first, second = Lease(folder, "one", "pool"), Lease(folder, "one", "pool")
+        first.__enter__()
+        bucket_store.before(method, f"*{NAME}" if method != "POST" else "*", second.__enter__)
+        first.__exit__(None, None, None)
+        if second._held is not None:
+            second.check()
+            second._renewed = -1e9
+            second.check()
+            assert not has_ended(folder), method
+            second.__exit__(None, None, None)
+        bucket_store.proxy.forget()
+
+
+def has_ended(folder: Bucket) -> bool:
+    return bool(json.loads(folder.read(NAME)).get("ended"))
 
 
 def test_of_an_ended_process_on_the_same_directory_it_is_taken_over(folder: Bucket) -> None:
@@ -52,7 +74,7 @@ def test_of_an_ended_process_on_the_same_directory_it_is_taken_over(folder: Buck
         with pytest.raises(NotNow, match="took over the lock"):
             left.check()
         left.__exit__(None, None, None)
-        assert folder.look_at(NAME) is not None, "it is another one's"
+        assert not has_ended(folder), "it is another one's"
         held.check()
 
 
@@ -73,7 +95,7 @@ def test_a_renewal_whose_answers_were_all_lost_is_no_loss_of_the_lock(bucket_sto
         assert json.loads(folder.read(NAME))["count"] == 2, "it was written all the same"
         held.check()
         assert json.loads(folder.read(NAME))["count"] > 2, "it is renewed over that version"
-    assert folder.look_at(NAME) is None
+    assert has_ended(folder)
 
 
 def test_what_ran_out_is_taken_over_by_the_clock_of_the_service(
@@ -85,7 +107,7 @@ def test_what_ran_out_is_taken_over_by_the_clock_of_the_service(
     monkeypatch.setattr(lease, "SLACK_S", -11.0)  # as if so much more time had gone by
     with Lease(folder, "two", "pool") as held:
         held.check()
-    assert list(folder.list()) == []
+    assert [found.name for found in folder.list()] == [NAME]
 
 
 def test_a_lock_that_cannot_be_read_holds_as_long_as_any(folder: Bucket) -> None:

@@ -11,14 +11,14 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from object_store import SECRET, ObjectStore, empty_cache
-from PIL import Image
 from source_examples import EXAMPLES
 
 from raysal.buckets import retries
@@ -29,7 +29,6 @@ from raysal.sources.base import OfFiles, PassesOver, Source, Stamped
 from raysal.sources.files import Files
 from raysal.sources.folder import Folder
 from raysal.sources.rules import HIDDEN, INSIDE, NO_SUFFIX
-from raysal.sources.table import Table
 from raysal.types import Cut, Item
 
 AT_PATHS = [name for name in EXAMPLES if name not in ("digits", "fashion_mnist", "memory")]
@@ -45,8 +44,6 @@ def both(name: str, folder: Path, store: ObjectStore) -> tuple[Source, Source]:
     """A source on a disk, and the same in the bucket."""
     folder.mkdir()
     on_disk: Any = EXAMPLES[name](folder)
-    if name == "array":  # the store of Zarr is refused, see below
-        on_disk = replace(on_disk, path=folder / "a.h5")
     store.put_folder(folder, "in/")
     inside = Path(on_disk.path).relative_to(folder).as_posix()
     url = f"{store.url}/in" if inside == "." else f"{store.url}/in/{inside}"
@@ -156,6 +153,7 @@ def test_a_shard_is_read_as_it_was_listed_or_not_at_all(
     _, source = both(name, tmp_path / "files", bucket_store)
     assert isinstance(source, OfFiles)
     *_, last = (file.name for file in source.files())
+    last += "/images/c/0/0/0" * (name == "array")  # of a store, one of its objects
     units = list(source.units(CHUNK))
     if how == "gone":
         bucket_store.take_away(f"in/{last}")
@@ -288,25 +286,37 @@ def test_nothing_there(bucket_store: ObjectStore) -> None:
         list(Folder(path=f"{bucket_store.url}/x.jpg").units(1))
 
 
-def test_zarr_and_images_named_by_a_table_are_refused(tmp_path: Path, bucket_store: ObjectStore) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    bucket_store.put("z/a.zarr/zarr.json", b"{}")
-    bucket_store.put("z/a.zarr/c/0", b"1")
-    for url in (f"{bucket_store.url}/z", f"{bucket_store.url}/z/*"):
-        with pytest.raises(SourceError, match=r"z/a\.zarr: Zarr stores in buckets are not read; copy it to a disk"):
-            list(Array(path=url).units(1))
-    image = io.BytesIO()
-    Image.new("RGB", (2, 3)).save(image, "PNG")
-    rows = [{"bytes": image.getvalue(), "path": None}, {"bytes": None, "path": "b.png"}]
-    pq.write_table(pa.table({"key": ["a", "b"], "image": rows}), tmp_path / "t.parquet")
-    bucket_store.put("t.parquet", tmp_path / "t.parquet")
-    source = Table(path=f"{bucket_store.url}/t.parquet")
-    (unit,) = source.units(9)
-    good, bad = source.read(unit)
-    assert good.payload == image.getvalue()
-    assert "a table in a bucket names ('b.png') are not read" in str(bad.payload)
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_store_of_zarr_is_read_as_on_a_disk(
+    version: Literal[2, 3], shards: bool, tmp_path: Path, bucket_store: ObjectStore
+) -> None:
+    """With a chunk that was not written, and one that is cut short; alone by its URL, and below a folder."""
+    if shards and version == 2:
+        pytest.skip("version 2 has no shards")
+    group = zarr.open_group(tmp_path / "z" / "a.zarr", mode="w", zarr_format=version)
+    more: dict[str, Any] = {"shards": (4, 4)} if shards else {}
+    array = group.create_array("in/vectors", shape=(12, 4), chunks=(2, 4), dtype="float32", fill_value=0, **more)
+    array[:] = np.arange(48, dtype=np.float32).reshape(12, 4) + 1
+    array[6:8] = 0
+    chunks = sorted(file for file in (tmp_path / "z").rglob("*") if file.is_file() and file.suffix not in (".json",))
+    cut = next(file for file in reversed(chunks) if not file.name.startswith(".z"))
+    cut.write_bytes(cut.read_bytes()[:-9])
+    bucket_store.put_folder(tmp_path / "z", "z/")
+    for inside in ("", "/a.zarr"):
+        here, there = Array(path=Path(f"{tmp_path}/z{inside}")), Array(path=f"{bucket_store.url}/z{inside}")
+        assert detect_source(there.path) == there
+        faults = [bucket_store.fail(what, method="GET", name="?*", times=2, each=2) for what in ("busy", "cut")]
+        found, expected = read_all(there), read_all(here)
+        assert [fault.struck for fault in faults] == [2, 2] or inside, "what is in the cache is not asked for"
+        bucket_store.proxy.faults.clear()
+        assert [item.key for item in found] == [item.key for item in expected]
+        bad = [isinstance(item.payload, BadItem) for item in expected]
+        assert [isinstance(item.payload, BadItem) for item in found] == bad
+        assert 2 <= sum(bad) < 12
+        for one, other in zip(found, expected, strict=True):
+            if not isinstance(other.payload, BadItem):
+                np.testing.assert_array_equal(one.payload, other.payload)
 
 
 def test_options_that_are_local_files_take_no_url(bucket_store: ObjectStore) -> None:

@@ -276,7 +276,7 @@ def test_pool_info_verify_export(tmp_path: Path, pool: Path) -> None:
         "quarantined": 0,
     }
     assert wanted.items() <= info.items()
-    assert cli("pool", "verify", pool, "--json").json == {"pool": str(pool), "files": 5, "ok": True}
+    assert cli("pool", "verify", pool, "--json").json == {"pool": str(pool), "files": 6, "ok": True}
     assert cli("pool", "export", pool, "-o", tmp_path / "all.parquet", "--json").json["rows"] == 300
     exported = pq.read_table(tmp_path / "all.parquet")
     assert {"id", "key", "label", "vector"} <= set(exported.column_names)
@@ -489,6 +489,7 @@ def test_every_shipped_config_is_valid() -> None:
         ('[source]\nname = "digits"\n', ("encoder",)),
         ('[source]\nname = "digits"\n[encoder]\nname = "vgg"\n', ("'vgg'", "efficientnet_lite0")),
         ("[rounds]\nk = 0\n", ("rounds.k",)),
+        ('[oracle]\nname = "simulated"\nlabels = "truth.csv"\n', ("oracle.labels", "truth.csv is not there")),
     ],
 )
 def test_validate_finds_unknown_names_and_fields(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ import typer
 from cli_tools import Answer, cli, labels_csv, refused, write_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiers import deep_unless
+from tiers import deep_unless, one_of_each
 
 from raysal.cli import app
 from raysal.errors import OutputExists
@@ -84,7 +84,7 @@ THERE: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("there", deep_unless({"labels of a person"}, THERE))
-@pytest.mark.parametrize(("name", "suffix"), CASES)
+@pytest.mark.parametrize(("name", "suffix"), one_of_each(CASES))
 def test_what_is_there_stays_and_with_force_is_kept(
     home: Path, tmp_path: Path, name: str, suffix: str, there: str
 ) -> None:
@@ -106,7 +106,7 @@ def test_what_is_there_stays_and_with_force_is_kept(
     assert files_in(tmp_path) == after
 
 
-@pytest.mark.parametrize(("name", "suffix"), CASES)
+@pytest.mark.parametrize(("name", "suffix"), one_of_each(CASES))
 def test_a_folder_is_no_file(home: Path, tmp_path: Path, name: str, suffix: str) -> None:
     (tmp_path / f"out{suffix}").mkdir()
     for more in ((), ("--force",)):
@@ -114,7 +114,7 @@ def test_a_folder_is_no_file(home: Path, tmp_path: Path, name: str, suffix: str)
         assert list((tmp_path / f"out{suffix}").iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "suffix"), [case for case in CASES if KINDS[case[1]] == "parquet"])
+@pytest.mark.parametrize(("name", "suffix"), one_of_each(case for case in CASES if KINDS[case[1]] == "parquet"))
 def test_the_source_of_the_pool_is_never_replaced(home: Path, name: str, suffix: str) -> None:
     source = home / "source.parquet"
     before = source.read_bytes()

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_tools import ROOT, cli, process, write_images, write_vectors
+from cli_tools import ROOT, Answer, cli, process, write_images, write_vectors
+from tiers import deep
+from warm import python
 
 from raysal.cli.output import Interrupted, dumps, explain, on_interrupt
 
@@ -69,13 +71,11 @@ def test_the_module_and_the_version() -> None:
     assert (answer.code, answer.out, answer.err) == (0, "raysal 0.1.0\n", "")
 
 
-def test_nothing_but_one_object_on_stdout(home: Path) -> None:
-    words = ("embed", "photos", "--encoder", "torch:noisy:build", "--size", 4, "--out", "noisy")
-    python = [
-        "-c",
-        f"import sys; sys.path.insert(0, {str(home)!r}); from raysal.cli import main; sys.exit(main())",
-    ]
-    answer = process(*words, "--json", cwd=home, python=python)
+def test_nothing_but_one_object_on_stdout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("embed", "photos", "--encoder", "torch:noisy:build", "--size", 4, "--out", "noisy", "--json")
+    program = f"import sys; sys.path.insert(0, {str(home)!r}); from raysal.cli import main; sys.exit(main())"
+    monkeypatch.chdir(home)
+    answer = Answer(*python(program, *words))
     assert answer.code == 0, answer
     assert answer.out.count("\n") == 1
     assert answer.json["items"] == 4
@@ -135,6 +135,7 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     assert done.stderr == b""
 
 
+@deep  # test_ending.py has the same of a job that has begun
 def test_interrupted_with_a_line_on_how_to_go_on(home: Path) -> None:
     # What is started in the background of a script inherits an ignored SIGINT; the child listens all the same.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -6,8 +6,6 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli_tools import ROOT, cli, process, refused
+from cli_tools import cli, process, refused
 from PIL import Image
 from pools import make_pool, mixture
 from programs import local, random_head
+from warm import python
 
 import raysal
 from raysal.errors import FingerprintMismatch, OutputExists
@@ -369,20 +368,24 @@ def test_texts_and_vectors_are_exported_as_what_they_are(tmp_path: Path) -> None
 
 
 def test_to_look_at_a_ranking_needs_no_torch(home: Path) -> None:
-    program = "import sys; from raysal.cli import main; code = main(); "
-    program += "print(*[m for m in ('torch', 'ray', 'pandas') if m in sys.modules], file=sys.stderr); sys.exit(code)"
-    for more in ((), ("--unlabeled",), ("-o", home / "page.csv"), ("--find", key_of(9))):
-        answer = process("rank", home / "ranking", *more, python=["-c", program])
-        assert answer.code == 0, answer
-        assert answer.err.split() == []
+    words = ([], ["--unlabeled"], ["-o", str(home / "page.csv")], ["--find", key_of(9)])
+    program = f"""
+import sys
+from raysal.cli import main
+for words in {words!r}:
+    assert main(["rank", {str(home / "ranking")!r}, *words]) == 0, words
+    print(*[name for name in ("torch", "ray", "pandas") if name in sys.modules], file=sys.stderr)
+"""
+    answer = process(python=["-c", program])
+    assert answer.code == 0, answer
+    assert answer.err.split() == []
 
 
 def test_an_interrupted_command_says_how_to_go_on(home: Path) -> None:
     program = "import os, signal, raysal.ranking.job as job\n"
     program += "job.find_cuts = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"
     program += "import sys; from raysal.cli import main; sys.exit(main())"
-    words = [sys.executable, "-c", program, "rank", str(home / "run"), "-o", str(home / "new"), "--target", "red"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = python(program, "rank", home / "run", "-o", home / "new", "--target", "red")
     assert done.returncode == 130 == 128 + signal.SIGINT
     assert "run the same command again to go on" in done.stderr
     refused(cli("rank", home / "new"), "no finished version")

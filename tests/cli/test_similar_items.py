@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from cli_tools import cli, process, refused, write_images, write_vectors
+from cli_tools import Answer, cli, process, refused, write_images, write_vectors
 from tiers import deep
+from warm import python
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +103,22 @@ def test_what_cannot_be_searched_for(pool: Path, photos: Path, tmp_path: Path) -
     refused(cli("index", "search", tmp_path, "--key", "item-0007"), "not a pool")
 
 
-def test_a_service_needs_a_cluster_that_goes_on(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    answer = process("index", "stop", "--name", "x")
-    refused(answer, "service: needs a running Ray cluster, and a Ray started in this process would end with it")
-    refused(answer, "start one with `ray start --head`")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    refused(process("index", "serve", pool, "--name", "x"), "no Ray cluster can be joined at '127.0.0.1:1'", "refused")
+def test_a_service_needs_a_cluster_that_goes_on(pool: Path) -> None:
+    program = f"""
+import os, sys
+from raysal.cli import main
+os.environ["RAY_ADDRESS"] = "local"
+assert main(["index", "stop", "--name", "x"]) == 2
+os.environ["RAY_ADDRESS"] = "127.0.0.1:1"
+sys.exit(main(["index", "serve", {str(pool)!r}, "--name", "x"]))
+"""
+    done = python(program)
+    stop, serve = done.stderr.splitlines()
+    assert "service: needs a running Ray cluster, and a Ray started in this process would end with it" in stop
+    assert "start one with `ray start --head`" in stop
+    refused(
+        Answer(done.returncode, done.stdout, serve + "\n"), "no Ray cluster can be joined at '127.0.0.1:1'", "refused"
+    )
 
 
 @deep

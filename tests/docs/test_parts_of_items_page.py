@@ -65,6 +65,29 @@ def test_the_commands_choose_what_the_page_says(pool):
     assert 0 < said["cost"] <= 60
 
 
+def test_a_run_goes_as_the_page_says(pool):
+    config = next(
+        block for block in blocks(PAGE, "toml") if "owner" in block.partition("oracle")[0] and "oracle" in block
+    )
+    Path("owners.toml").write_text(config, encoding="utf-8")
+    lines = [line for line in COMMANDS if re.match(r"raysal (run|label|resume|export)", line)]
+    begin, write, take, again, export = (shlex.split(line)[1:] for line in lines)
+    assert cli(*begin).code == 0
+    assert cli(*write).code == 0
+    rows = rows_of("labels.csv")
+    assert all(row["key"].startswith("page-") for row in rows)
+    told = {row["key"]: "ab"[place % 2] for place, row in enumerate(rows)}
+    Path("labels.csv").write_text("key,label\n" + "".join(f"{key},{label}\n" for key, label in told.items()))
+    assert cli(*take).code == 0
+    assert cli(*again).code == 0
+    assert cli(*export).code == 0
+    found = pq.read_table("parts.parquet", columns=["key", "page"]).to_pylist()
+    wanted = {row["key"]: told[row["page"]] for row in found if row["page"] in told}
+    (shard,) = Path("labelled").glob("data/*.csv")
+    with shard.open(newline="") as file:
+        assert {row["key"]: row["label"] for row in csv.DictReader(file)} == wanted
+
+
 def test_the_example_in_python_runs(pool):
     (block,) = blocks(PAGE, "python")
     found: dict[str, pa.Table] = {}

@@ -39,6 +39,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [fits.PrimaryHDU(), fits.CompImageHDU(CUBE, name="SCI", tile_shape=(1, 80, 90))]
     fits.HDUList(parts).writeto("night/a.fits.fz")
     fits.writeto("sky.fits", CUBE[0])
+    Path("visits").mkdir()
+    bands = [fits.ImageHDU(plane, name=name) for plane, name in zip(CUBE, "GRI", strict=True)]
+    fits.HDUList([fits.PrimaryHDU(), *bands]).writeto("visits/a.fits")
     Path("scans").mkdir()
     Image.new("L", (3, 2)).save("scans/a.tif", save_all=True, append_images=[Image.new("L", (3, 2))])
     Table({"key": ["a", "b"], "x": [40, 1], "y": [40, 1], "mag": [20.0, 21.0]}).to_pandas().to_parquet("stars.parquet")
@@ -56,7 +59,7 @@ def test_a_table_in_a_bucket_is_read_as_the_page_says(
 
 
 def test_the_page_has_configs() -> None:
-    assert [config["name"] for config in CONFIGS] == ["array", "fits", "cutouts", "pages"]
+    assert [config["name"] for config in CONFIGS] == ["array", "fits", "fits", "cutouts", "pages"]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["name"])
@@ -69,6 +72,10 @@ def test_a_config_is_that_of_a_source(config: dict[str, object], data: None) -> 
         assert decode_image(first.key, first.payload).size == (3, 2)
         return
     assert isinstance(first.payload, Pixels)
+    if config["path"] == "visits":
+        assert first.payload.channels == ("I", "R", "G")
+        assert np.array_equal(first.payload.values[::-1, :, 0], CUBE[2])
+        return
     assert first.payload.stated == tuple(config["stated_range"])  # type: ignore[arg-type]
     side = {"array": (6, 7, 3), "fits": (80, 90, 3), "cutouts": (64, 64)}
     assert first.payload.shape == side[source_name := str(config["name"])], source_name

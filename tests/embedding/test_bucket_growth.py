@@ -12,14 +12,14 @@ from small_sources import vectors
 from stopped_writers import cut_off_after
 from tiers import deep_unless
 
-from raysal.buckets import cache, retries
+from raysal.buckets import cache, lease, retries
 from raysal.embedding.file_hashes import TABLE
 from raysal.embedding.job import embed
 from raysal.embedding.missing import remove_missing
 from raysal.embedding.precomputed import Precomputed
 from raysal.pool import open_pool
 from raysal.pool.compacting import compact
-from raysal.pool.taking_in import links_of
+from raysal.pool.links import links_of
 
 FILES = [kind for kind in KINDS if kind not in ("vectors", "images", "texts")]
 MORE = (
@@ -38,8 +38,9 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objects(store: ObjectStore, prefix: str) -> dict[str, bytes]:
-    """What a pool holds, without what tells times."""
-    names = (name for name in store.names() if name.startswith(f"{prefix}/") and not name.endswith("source.json"))
+    """What a pool holds, without what tells times and writers."""
+    told = ("source.json", lease.NAME)
+    names = (name for name in store.names() if name.startswith(f"{prefix}/") and not name.endswith(told))
     return {name.removeprefix(f"{prefix}/"): store.get(name) for name in names}
 
 

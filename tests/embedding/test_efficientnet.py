@@ -15,6 +15,7 @@ from PIL import Image
 from pool_files import bytes_of, quarantined
 from tiers import deep_unless
 
+from raysal.embedding import efficientnet_layers
 from raysal.embedding.decode import fast_square_pixels, square_pixels
 from raysal.embedding.efficientnet import MEAN, STD, EfficientNetLite0, load_model, load_network
 from raysal.embedding.efficientnet_layers import LEAST_IMAGES, MOST_PIXELS, passes
@@ -72,19 +73,25 @@ def cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-# Of sides modulo 32 depends which layers pad unevenly. 40 images of 224 pixels take two passes.
+# Of sides modulo 32 depends which layers pad unevenly. 40 images of 224 pixels take two passes; so do 33 of 32 pixels
+# where a pass has few.
 @pytest.mark.parametrize(
-    ("size", "n", "count"),
+    ("size", "n", "count", "most"),
     deep_unless(
-        [(64, 17, 1), (224, 40, 2)],
+        [(64, 17, 1, MOST_PIXELS), (32, 33, 2, 17 * 32 * 32)],
         [
-            (*one, count)
-            for one in [(32, 1), (33, 3), (64, 17), (64, 64), (95, 20), (200, 2), (224, 40)]
+            (*one, count, most)
+            for one in [(32, 1), (32, 33), (33, 3), (64, 17), (64, 64), (95, 20), (200, 2), (224, 40)]
             for count in (1, 2)
+            for most in (MOST_PIXELS, 17 * 32 * 32)
+            if most == MOST_PIXELS or one == (32, 33)
         ],
     ),
 )
-def test_vectors_have_the_bits_of_the_packages_model(size: int, n: int, count: int) -> None:
+def test_vectors_have_the_bits_of_the_packages_model(
+    size: int, n: int, count: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficientnet_layers, "MOST_PIXELS", most)
     pixels = random_pixels(n, size, size)
     with threads(count):
         assert np.array_equal(EfficientNetLite0(size=size).encode(list(pixels)), by_the_package(pixels))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from changing_sources import (
     CHANGES,
@@ -42,8 +43,9 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.compacting import compact
 from raysal.pool.generations import newest_generation
 from raysal.pool.growth import BEGUN, read_begun
+from raysal.pool.links import links_of
 from raysal.pool.removing import remove_items
-from raysal.pool.taking_in import links_of
+from raysal.pool.taken_files import SHA256_TABLE, files_name
 from raysal.sources.npy import Npy
 from raysal.sources.of_pool import read_items, source_of
 from raysal.web.catalogue import Entry
@@ -498,6 +500,35 @@ def test_verifying_looks_at_all_that_generations_have(tmp_path: Path) -> None:
             pool.verify()
         path.write_bytes(content)
     assert 0 < pool.verify() <= read + 1
+
+
+@pytest.mark.parametrize("name", [files_name(0), SHA256_TABLE])
+def test_a_flipped_byte_of_a_table_that_no_record_names_is_noticed(name: str, tmp_path: Path) -> None:
+    source = KINDS["folder"](tmp_path / "items", ROWS)
+    make(source, tmp_path / "pool")
+    assert make(source, tmp_path / "pool", check="hash").added == 0
+    path = tmp_path / "pool" / name
+    content = path.read_bytes()
+    read = open_pool(tmp_path / "pool").verify()
+    for at in range(0, len(content), len(content) // 20):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(Damaged, match=name):
+            open_pool(tmp_path / "pool").verify()
+        touch(tmp_path / "items")
+        with pytest.raises(Damaged, match=name):
+            make(source, tmp_path / "pool", check="hash")
+    path.unlink()
+    assert open_pool(tmp_path / "pool").verify() == read - 1
+    assert make(source, tmp_path / "pool", check="hash").added == 0
+
+
+def test_a_pool_of_an_older_raysal_whose_table_has_no_digest_grows(tmp_path: Path) -> None:
+    make(KINDS["folder"](tmp_path / "items", ROWS), tmp_path / "pool")
+    path = tmp_path / "pool" / files_name(0)
+    pq.write_table(pq.read_table(path), path)
+    open_pool(tmp_path / "pool").verify()
+    make(KINDS["folder"](tmp_path / "items", CHANGES["a payload"](ROWS)), tmp_path / "pool")
+    assert open_pool(tmp_path / "pool").generation == 1
 
 
 @pytest.mark.parametrize("kind", deep_unless({"folder", "csv"}, FILES))

@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from changing_sources import Bytes
+from PIL import Image
+from served_runs import Shades
 
 import raysal
 from raysal.embedding import moves
 from raysal.errors import PoolError, SourceError
 from raysal.pool import Pool, open_pool
 from raysal.pool.compacting import compact
-from raysal.pool.owners import OwnersOf, has_parts, owner_ids, owner_keys
+from raysal.pool.owner_chunk import owner_ids, owner_keys
+from raysal.pool.owners import OwnersOf, has_parts
 from raysal.pool.removing import remove_items
+from raysal.sources.folder import Folder
 from raysal.sources.keys import check_keys
 from raysal.sources.table import Table
 from raysal.sources.text import Text
@@ -161,6 +165,33 @@ def test_parts_that_are_the_same_stay_together_though_a_batch_gives_them_other_v
     assert {key: now.pop(key) for key in before} == before
     assert set(now) == {"k100", "k101"}
     assert OwnersOf(grown).ids_of(["a", "b"]) == {"a": 0, "b": 2}
+
+
+@pytest.mark.parametrize("chunk_rows", [4, 100])
+def test_a_removed_frame_that_changed_beside_touched_ones_is_told_from_them_by_hashes(chunk_rows, tmp_path):
+    def frame(name, colour):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), colour, np.uint8)).save(tmp_path / "videos" / name)
+
+    def grown(check, out):
+        source = Folder(path=tmp_path / "videos", owner="folder")
+        return raysal.embed(source, Shades(), out=tmp_path / out, chunk_rows=chunk_rows, check=check)
+
+    for video, count in (("a", 3), ("b", 4), ("c", 2)):
+        for place in range(count):
+            frame(f"{video}/{place}.png", 20 * place + ord(video))
+    for check in ("fast", "hash"):
+        remove_items(grown(check, check).path, ["b/1.png"])
+    before = {check: owners_by_key(open_pool(tmp_path / check)) for check in ("fast", "hash")}
+    frame("b/1.png", 255)
+    os.utime(tmp_path / "videos" / "b" / "0.png", (1, 1))
+    frame("d/0.png", 7)
+    now = owners_by_key(grown("hash", "hash"))
+    assert now.pop("d/0.png")[1] == "d"
+    assert now == before["hash"]
+    with pytest.raises(PoolError, match=r"owner 'b'.*--check hash"):  # the digest of a chunk is one of all its items
+        grown("fast", "fast")
+    assert owners_by_key(open_pool(tmp_path / "fast")) == before["fast"]
 
 
 @pytest.mark.parametrize(("first", "second"), [(OWNERS, None), ([None] * 12, "b")])

@@ -34,7 +34,7 @@ from image_files import (
     tiff,
 )
 from PIL import Image
-from tiers import deep
+from tiers import deep, one_of_each
 
 from raysal.embedding import decode
 from raysal.embedding.decode import decode_image
@@ -174,7 +174,7 @@ def check(kind: Kind, container: dict[str, Any]) -> None:
         assert np.abs(got - expected).max() <= tolerance(kind), (kind, container)
 
 
-@pytest.mark.parametrize(("photometric", "bands", "extra", "bits", "planar"), KINDS)
+@pytest.mark.parametrize(("photometric", "bands", "extra", "bits", "planar"), one_of_each(KINDS))
 def test_a_tiff_is_its_numbers_or_refused(
     photometric: int, bands: int, extra: tuple[int, ...] | None, bits: int, planar: int
 ) -> None:

@@ -120,7 +120,7 @@ class Memory:
         return {row["key"]: (f"{int(vector[0]):04d}", row["label"]) for row, vector in rows}
 
 
-@pytest.mark.parametrize("seed", deep_unless({0, 1}, range(16)))
+@pytest.mark.parametrize("seed", deep_unless({0}, range(16)))
 @pytest.mark.parametrize("kind", deep_unless({"texts"}, WRITERS))
 def test_an_export_agrees_with_one_who_remembers_every_file(kind: str, seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng([seed, len(kind)])

@@ -204,7 +204,7 @@ def test_no_held_out_item_is_trained_on_labelled_or_not(tmp_path: Path) -> None:
     truth = make_run(tmp_path, rounds={"holdout": 0.4})
     run = RunDir(tmp_path / "run")
     config, pool = run.require_config(), raysal.open_pool(tmp_path / "pool")
-    held_out = HeldOut.of(config)
+    held_out = HeldOut.of(config, None)
     assert held_out is not None
     held = {key for key, out in zip(truth, held_out.among(np.arange(60)).tolist(), strict=True) if out}
     with closing(run.open_ledger()) as ledger:

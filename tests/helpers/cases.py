@@ -112,8 +112,7 @@ each narrower under two strategies."""
 EVERY_PART = [*ON_THE_WHOLE, *(pair for pair in UNDER_EVERY_NARROWER if pair[0] == "top_score")]
 """Every strategy once, and every narrower once: what `make test` tries of PAIRS. A new entry joins by its line in the
 registry."""
-ON_RAY = [
-    *(pair for pair in EVERY_PART if pair[1] != "none"),
-    *((name, "none") for name in ("badge", "bait", "batch_bald", "class_balanced", "lcmd", "reveal", "typiclust")),
-]
+EACH_MECHANISM = ("badge", "bait", "batch_bald", "class_balanced", "lcmd", "reveal", "typiclust")
+"""A strategy of each mechanism."""
+ON_RAY = [*(pair for pair in EVERY_PART if pair[1] != "none"), *((name, "none") for name in EACH_MECHANISM)]
 """What `make test` tries on Ray: every narrower, and a strategy of each mechanism."""

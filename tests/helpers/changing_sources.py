@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import h5py
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from raysal.embedding.precomputed import Precomputed
 from raysal.sources.array import Array
 from raysal.sources.base import Source
 from raysal.sources.folder import Folder
+from raysal.sources.lance_table import LanceTable
 from raysal.sources.memory import Memory
 from raysal.sources.npy import Npy
 from raysal.sources.table import Table
@@ -207,6 +209,23 @@ def write_zarr(path: Path, rows: Sequence[Row]) -> Source:
     return Array(path=path.with_suffix(".zarr"), carry=("label",))
 
 
+def write_lance(path: Path, rows: Sequence[Row]) -> Source:
+    """A table of fragments of three rows. What changes is changed as Lance does it, behind the others."""
+    place, new = path.with_suffix(".lance"), {row.key: row for row in rows}
+    if not place.exists():
+        lance.write_dataset(columns(rows), place, max_rows_per_file=3)
+        return LanceTable(path=place, carry=("label",))
+    table = lance.dataset(place)
+    there = {one["key"]: one for one in table.to_table().to_pylist()}
+    if gone := [key for key in there if key not in new]:
+        table.delete(f"key in ({', '.join(repr(key) for key in gone)})")
+    held = {key: (one["vector"], one["label"]) for key, one in there.items()}
+    others = [row for row in rows if held.get(row.key) != (row.vector, row.label)]
+    if others:
+        table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(columns(others))
+    return LanceTable(path=place, carry=("label",))
+
+
 def in_memory(payload: str, column: Callable[[Sequence[Row]], Any]) -> Callable[[Path, Sequence[Row]], Source]:
     def write(path: Path, rows: Sequence[Row]) -> Source:
         labels = [row.label for row in rows]
@@ -223,6 +242,7 @@ KINDS: dict[str, Callable[[Path, Sequence[Row]], Source]] = {
     "npy": write_npy,
     "hdf5": write_hdf5,
     "zarr": write_zarr,
+    "lance": write_lance,
     "csv": write_csv,
     "csvs": write_csvs,
     "jsonl": write_jsonl,
@@ -257,14 +277,16 @@ CHANGES: dict[str, Callable[[tuple[Row, ...]], tuple[Row, ...]]] = {
 
 
 def applies(kind: str, change: str) -> bool:
-    """Whether a change is one for this kind: some carry nothing, and the order of a folder is that of its keys."""
-    return (kind, change) not in (("folder", "a carried value"), ("folder", "the order"), ("npy", "a carried value"))
+    """Whether a change is one for this kind: some carry nothing, and some have an order of their own."""
+    none = (("folder", "a carried value"), ("folder", "the order"), ("npy", "a carried value"), ("lance", "the order"))
+    return (kind, change) not in none
 
 
 def files_of(path: Path) -> list[Path]:
     """The files that a source of `KINDS` wrote for this path."""
     there = [file for file in path.parent.iterdir() if file.stem == path.name]
-    return [file for place in there for file in (place.rglob("*.*") if place.is_dir() else [place])]
+    every = [file for place in there for file in (place.rglob("*") if place.is_dir() else [place])]
+    return [file for file in every if file.is_file()]
 
 
 def touch(path: Path) -> None:

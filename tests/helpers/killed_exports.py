@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from warm import ended
 
 from raysal.api.export import export
 
@@ -19,13 +20,9 @@ def kill_export(point: int, pool: Path, out: Path, words: Mapping[str, Any]) -> 
     Returns:
         Whether the point was reached; if not, the export is finished.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.api.export", "raysal.exporting", "raysal.exporting.chosen"])
-    child = context.Process(target=_export_until, args=(point, pool, out, dict(words)))
-    child.start()
-    child.join()
-    assert child.exitcode in (-signal.SIGKILL, 0), f"exit code {child.exitcode}"
-    return child.exitcode != 0
+    code = ended(_export_until, point, pool, out, dict(words))
+    assert code in (-signal.SIGKILL, 0), f"exit code {code}"
+    return code != 0
 
 
 def _export_until(point: int, pool: Path, out: Path, words: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from warm import ended
 
 from raysal.config import parse_config
 from raysal.models.head import Head
@@ -45,12 +46,7 @@ def trace(out: Path) -> dict[str, Any]:
 def kill_run(point: str, config: dict[str, Any], out: Path, *, rebind: bool = False) -> None:
     """Run a config in a child process that is killed at a point: "rename:3" is before the third rename, "tell:1" before
     the first `Ledger.tell`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.arms", "torch._dynamo", "sklearn.cluster"])
-    child = context.Process(target=_run_until, args=(point, config, out, rebind))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL, f"{point} was not reached"
+    assert ended(_run_until, point, config, out, rebind) == -signal.SIGKILL, f"{point} was not reached"
 
 
 def _run_until(point: str, config: dict[str, Any], out: Path, rebind: bool) -> None:

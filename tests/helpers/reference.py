@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,7 @@ def class_counts(p: Floats) -> Ids:
     return counts
 
 
+@lru_cache(maxsize=2**16)
 def tie_of(key: int | None, id: int) -> int:
     """The number that orders an item among its equals."""
     return int(item_order(key, np.array([id]))[0])

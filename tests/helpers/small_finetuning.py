@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from warm import ended
 
 import raysal
 from raysal.config import Choice
@@ -78,12 +78,8 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 def killed(home: Path, out: Path, renames: int) -> None:
     """Begin a training in a process that is killed before its nth rename in `out`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_finetuning", "torch"])
-    child = context.Process(target=_until, args=(home, out, renames))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL, f"ended with {child.exitcode} before rename {renames}"
+    code = ended(_until, home, out, renames)
+    assert code == -signal.SIGKILL, f"ended with {code} before rename {renames}"
 
 
 def _until(home: Path, out: Path, renames: int) -> None:

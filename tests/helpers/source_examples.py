@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import h5py
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,6 +124,16 @@ def hf(path: Path) -> Source:
     return SOURCES["hf"](path=path, carry=("label", "split"))
 
 
+def lance_table(path: Path) -> Source:
+    """Several fragments, of which one has a deleted row, and one holds a row that was updated."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(48, dtype=np.float32)), 4)
+    rows = pa.table({"key": [f"row {i}" for i in range(12)], "vector": vectors, "label": list("abcdefghijkl")})
+    written = lance.write_dataset(rows, path / "t.lance", max_rows_per_file=5)
+    written.delete("key = 'row 1'")
+    written.update({"label": "'x'"}, where="key = 'row 7'")
+    return SOURCES["lance"](path=path / "t.lance", carry=("label",))
+
+
 def webdataset(path: Path) -> Source:
     for shard in ("a.tar", "sub/b.tar"):
         (path / shard).parent.mkdir(exist_ok=True)
@@ -143,6 +154,7 @@ EXAMPLES: dict[str, Callable[[Path], Source]] = {
     "fits": fits_images,
     "folder": folder,
     "hf": hf,
+    "lance": lance_table,
     "memory": memory,
     "npy": npy,
     "pages": pages,

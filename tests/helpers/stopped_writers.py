@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from object_store import ObjectStore
+from warm import child, ended
 
 from raysal.errors import BucketError
 
@@ -45,16 +45,10 @@ def cut_off_after(store: ObjectStore, writes: int) -> Iterator[list[str]]:
 
 
 def started(work: Callable[..., object], *args: Any) -> BaseProcess:
-    """A process that does work in the environment of now. (The server that forks it may be older than this test.)"""
-    child = multiprocessing.get_context("forkserver").Process(target=_as_here, args=(dict(os.environ), work, args))
-    child.start()
-    return child
-
-
-def _as_here(environment: dict[str, str], work: Callable[..., object], args: tuple[Any, ...]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    work(*args)
+    """A process that does work in the environment of now."""
+    process = child(work, *args)
+    process.start()
+    return process
 
 
 def killed_at(write: int, work: Callable[..., object], *args: Any) -> bool:
@@ -63,10 +57,9 @@ def killed_at(write: int, work: Callable[..., object], *args: Any) -> bool:
     Returns:
         Whether it wrote so many.
     """
-    child = started(_until, write, work, args)
-    child.join()
-    assert child.exitcode in (-signal.SIGKILL, 0), child.exitcode
-    return child.exitcode != 0
+    code = ended(_until, write, work, args)
+    assert code in (-signal.SIGKILL, 0), code
+    return code != 0
 
 
 def _until(write: int, work: Callable[..., object], args: tuple[Any, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from indexes import built, exact, files_of, grown, planned, same_lists
 from pools import make_pool, mixture
 from programs import local
 from tiers import deep_unless
+from warm import python
 
 from raysal.errors import Damaged, FingerprintMismatch, PoolError, RunError, UserError
 from raysal.fleet import LocalFleet, plan_partitions
@@ -31,6 +31,7 @@ from raysal.index import (
     index_neighbours,
     kinds,
     open_index,
+    recall,
 )
 from raysal.index.coverage import MAX_DRIFT
 from raysal.pool import Pool
@@ -91,7 +92,7 @@ def test_what_is_built_is_what_is_opened(pool):
     assert index.rows == sum(shard.rows for shard in index.shards) == 600
     assert [(s.first, s.last) for s in index.shards] == [(0, 3), (4, 7), (8, 11)]
     assert set(index.recall) == {"10", "50"}
-    assert index.queries == 200
+    assert index.queries == recall.RECALL_QUERIES
 
 
 def test_the_pool_itself_is_never_touched(pool):
@@ -320,7 +321,7 @@ def test_a_killed_build_leaves_the_old_index_in_force(pool):
     before = files_of(pool)
     here = Path(indexes.__file__).parent
     program = PROGRAM.format(paths=[str(here)], pool=str(pool.path))
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == -9
+    assert python(program).returncode == -9
     after = files_of(pool)
     left = {name for name in after if name.startswith("index/.tmp-")}
     assert any(name.endswith("00001.faiss") for name in left)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from older_runs import as_before_binding
 from tiers import deep_unless
+from warm import python
 
 from raysal.errors import Damaged, FingerprintMismatch, LabelError, RunError
 from raysal.labels import Ledger
@@ -399,19 +400,18 @@ def test_killed_at_any_step_of_a_move_it_is_the_old_or_the_new_state_whole(tmp_p
 
     path = fresh()
     before = state(path)
-    done = subprocess.run([sys.executable, "-c", MOVER, path, "1000000000"], capture_output=True, text=True, check=True)
+    done = python(MOVER, path, "1000000000")
+    assert done.returncode == 0, done.stderr
     steps, after = int(done.stdout), state(path)
     assert (before[0], after[0], after[4]) == (None if old else "a", "b", 2)
     found = set()
     for step in np.linspace(1, steps, 6).astype(int).tolist():
         path = fresh()
-        died = subprocess.run([sys.executable, "-c", MOVER, path, str(step)], capture_output=True, check=False)
-        assert died.returncode == -signal.SIGKILL
+        assert python(MOVER, path, step).returncode == -signal.SIGKILL
         now = state(path)
         assert now in (before, after)
         found.add(now[0])
-        again = subprocess.run([sys.executable, "-c", MOVER, path, "1000000000"], capture_output=True, check=False)
-        assert (again.returncode, state(path)) == (0, after)
+        assert (python(MOVER, path, "1000000000").returncode, state(path)) == (0, after)
     assert before[0] in found
 
 

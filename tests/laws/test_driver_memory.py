@@ -56,6 +56,7 @@ def heaviest_reply(folder: Path, pool: Pool, select: dict[str, Any], narrow: dic
             oracle="simulated",
             target=["class-1"],
             start={"name": "typiclust", "max_candidates": 300},
+            update={"trainer": {"name": "logistic", "l2": 1.0}},  # given, as to choose it is half of a round
         ) as session,
     ):
         for _ in range(2):

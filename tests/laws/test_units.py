@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -51,9 +52,11 @@ def rows() -> tuple[np.ndarray, list[str]]:
     return np.round(x * 16) / 16, names
 
 
-def fit(x: np.ndarray, names: list[str], ids: range, trainer: Trainer) -> Head:
+@lru_cache(maxsize=32)
+def fitted(x: bytes, ids: range, trainer: Trainer) -> Head:
+    names, vectors = rows()[1], np.frombuffer(x, np.float32).reshape(N, DIM)
     labels = [names[i] for i in ids]
-    return trainer.fit(TrainingData(features=x[list(ids)], labels=labels, classes=sorted({*names}), seed=1))
+    return trainer.fit(TrainingData(features=vectors[list(ids)], labels=labels, classes=sorted({*names}), seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +76,8 @@ def picks(x: np.ndarray, pool: Pool, selector: Selector, trainer: Trainer = LOGI
         local(pool),
         selector,
         small("none"),
-        head=fit(x, names, KNOWN, trainer),
-        previous=fit(x, names, BEFORE, trainer),
+        head=fitted(x.tobytes(), KNOWN, trainer),
+        previous=fitted(x.tobytes(), BEFORE, trainer),
         labelled=labelled_of(x, names, list(KNOWN)),
         reveal=lambda ids: {id: names[id] for id in ids if id % 2},
         k=K,

@@ -181,18 +181,18 @@ def test_what_a_part_remembers_is_carried_on(pool, data):
 @pytest.mark.parametrize(
     ("fields", "where", "says"),
     [
-        ({"parts": [{"name": "uniform", "share": 0}]}, "narrow.parts.0.share", "greater than 0"),
-        ({"parts": ["none", {"name": "uniform", "share": -1}]}, "narrow.parts.1.share", "greater than 0"),
+        ({"parts": [{"name": "uniform", "share": 0}]}, "narrow.parts.0.share", "more than 0"),
+        ({"parts": ["none", {"name": "uniform", "share": -1}]}, "narrow.parts.1.share", "more than 0"),
         ({"parts": [{"name": "uniform", "share": "much"}]}, "narrow.parts.0.share", "number"),
         ({"parts": [{"name": "uniform", "share": float("inf")}]}, "narrow.parts.0.share", "finite"),
-        ({"parts": [{"share": 1}]}, "narrow.parts.0.name", "required"),
+        ({"parts": [{"share": 1}]}, "narrow.parts.0.name", "is not given"),
         ({"parts": []}, "narrow.parts", "none"),
         ({"parts": ["uniform", "filter:anchoral"]}, "narrow.parts.1", "one sweep"),
         ({"parts": ["seals", "none", {"name": "seals", "neighbours": 5}]}, "narrow.parts", "accumulate"),
         ({"parts": ["seals", {"name": "mixed", "parts": ["seals"]}]}, "narrow.parts", "accumulate"),
         ({"parts": ["uniform", {"name": "anchoral", "anchor": 3}]}, "narrow.parts.1.anchor", "no such field"),
-        ({"parts": ["uniform", {"name": "anchoral", "anchors": 0}]}, "narrow.parts.1.anchors", "greater than"),
-        ({"size": 0}, "narrow.size", "greater than"),
+        ({"parts": ["uniform", {"name": "anchoral", "anchors": 0}]}, "narrow.parts.1.anchors", "use 1 or more"),
+        ({"size": 0}, "narrow.size", "use 1 or more"),
     ],
 )
 def test_a_mistake_is_named_by_its_place(fields, where, says):

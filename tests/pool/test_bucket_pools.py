@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,29 @@ from raysal.buckets import Bucket, Object, cache, lease, retries
 from raysal.buckets.fsspec_transport import FsspecTransport
 from raysal.buckets.lease import Lease
 from raysal.embedding.job import EmbedReport, embed
+from raysal.embedding.limits import check_lost
 from raysal.embedding.precomputed import Precomputed
-from raysal.errors import BucketError, ConfigError, Damaged, NotNow, PoolError, PoolIncomplete
+from raysal.errors import (
+    BucketError,
+    ConfigError,
+    Damaged,
+    NotNow,
+    PoolError,
+    PoolIncomplete,
+    RaysalError,
+    UserError,
+)
 from raysal.fleet.partition import Partition
 from raysal.fleet.specs import plan_partitions
 from raysal.pool import ChunkStage, Pool, PoolWriter, compacting, mirror
 from raysal.pool.compacting import compact
+from raysal.pool.layout import check_blurred, read_stamp
 from raysal.pool.mirror import mirror_of
+from raysal.pool.owners import OwnersOf
 from raysal.pool.place import directory_of, files_of, place_of
 from raysal.pool.quarantine import quarantine_of
 from raysal.pool.removing import remove_items
+from raysal.types import PassedOver
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +78,9 @@ def same(one: Pool, other: Pool) -> bool:
 
 
 def named_in(store: ObjectStore, prefix: str) -> set[str]:
-    return {name.removeprefix(prefix) for name in store.names() if name.startswith(prefix)}
+    """The objects of a pool, without the lock of its last writer."""
+    names = {name.removeprefix(prefix) for name in store.names() if name.startswith(prefix)}
+    return names - {lease.NAME}
 
 
 # -- one pool, two places ---------------------------------------------------------------------------------------------
@@ -180,7 +196,7 @@ def test_a_job_that_was_cut_off_at_any_write_goes_on_to_the_same_objects(
     embed_vectors(f"{bucket_store.url}/pools/whole")
     with cut_off_after(bucket_store, writes):
         embed_vectors(url)
-    if not named_in(bucket_store, "pools/a/.writer"):
+    if f"pools/a/{lease.NAME}" not in bucket_store.names():
         another_machine(monkeypatch, tmp_path / "other")
     embed_vectors(url)
     assert same(Pool(url), Pool(f"{bucket_store.url}/pools/whole"))
@@ -225,8 +241,9 @@ def test_a_process_that_was_killed_leaves_no_lock_to_its_machine(write: int, url
 
 def test_leftovers_of_other_contents_go_when_the_chunk_is_there(bucket_store: ObjectStore, url: str) -> None:
     bucket_store.put("pools/a/vectors/00001-0123456789abcdef.arrow", b"of a writer that was stopped")
-    bucket_store.put("pools/a/notes.txt", b"a person's")
     embed_vectors(url)
+    bucket_store.put("pools/a/notes.txt", b"a person's")
+    remove_items(url, ["k1"])
     left = named_in(bucket_store, "pools/a/")
     assert "vectors/00001-0123456789abcdef.arrow" not in left
     assert "notes.txt" in left
@@ -318,7 +335,9 @@ def test_writers_at_once_make_one_pool(
     assert set(codes) <= {0, 4}
     embed_vectors(tmp_path / "pool")
     assert same(Pool(url), Pool(tmp_path / "pool"))
-    assert not [name for name in bucket_store.names() if "/." in name]
+    left = [name for name in bucket_store.names() if "/." in name]
+    assert left == [f"pools/a/{lease.NAME}"]
+    assert json.loads(bucket_store.get(left[0]))["ended"]
 
 
 def embed_as(folder: str, url: str) -> None:
@@ -417,6 +436,65 @@ def test_a_record_that_was_altered_is_damaged(url: str, bucket_store: ObjectStor
     bucket_store.put("pools/a/commits/00001.json", content.replace(b"6", b"7", 1))
     with pytest.raises(Damaged, match=r"commits/00001\.json"):
         Pool(url)
+
+
+def errors_of(pool: Pool) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is refused of a pool, by its directory here: its name in texts, and the call."""
+    here, files = pool.path, files_of(pool.path)
+    yield "a column", lambda: pool.rows_where("none", [1])
+    yield "a key", lambda: pool.ids_of(["nobody"])
+    yield "a generation", lambda: Pool(here, 7)
+    yield "all items", lambda: remove_items(here, list(pool_keys(pool)))
+    yield "another encoder", lambda: embed(vectors(20, 5), Precomputed(), here, chunk_rows=6)
+    yield "another metric", lambda: embed(vectors(20), Precomputed(), here, chunk_rows=6, metric="l2")
+    yield "another chunk size", lambda: embed_vectors(here, rows=7)
+    yield "another source", lambda: embed_vectors(here, 21)
+    yield "a record", lambda: read_broken(here, "commits/00001.json")
+    yield "a manifest", lambda: read_broken(here, "pool.json")
+    yield "a change", lambda: read_broken(here, "source.json")
+    yield "no lock", lambda: files.write_record("pool.json", {})
+    yield "blurred", lambda: check_blurred(here, [{"rows": 2, "blurred": 2}])
+    yield "lost", lambda: check_lost(here, 5, 20, PassedOver(), max_quarantine=0.0, max_passed_over=0.0)
+    yield "no owners", lambda: OwnersOf(pool)
+
+
+def test_every_error_names_the_url_and_never_the_directory_here(url: str) -> None:
+    embed_vectors(url)
+    pool = Pool(url)
+    for name, call in errors_of(pool):
+        error = raised_by(call)
+        assert error is not None, name
+        for one in (error, pickle.loads(pickle.dumps(error))):
+            texts = [str(one), repr(one), *(str(value) for value in vars(one).values())]
+            assert url in str(one), name
+            assert not [text for text in texts if str(pool.path) in text], name
+        files_of(pool.path).sync()
+    index = UserError(f"{pool.path}/index/00001", "is damaged", f"build it for {pool.path}")
+    assert str(index) == f"{pool.path}/index/00001: is damaged; build it for {url}", "it lies on this machine alone"
+
+
+def raised_by(call: Callable[[], object]) -> Exception | None:
+    try:
+        call()
+    except (RaysalError, PermissionError) as error:
+        return error
+    return None
+
+
+def pool_keys(pool: Pool) -> Iterator[str]:
+    for table in pool.items(["key"]):
+        yield from table["key"].to_pylist()
+
+
+def read_broken(pool: Path, name: str) -> None:
+    """Open a pool of which a record was altered here."""
+    content = (pool / name).read_bytes()
+    (pool / name).write_bytes(content.replace(b":", b";", 1))
+    try:
+        read_stamp(pool)
+        Pool(pool)
+    finally:
+        (pool / name).write_bytes(content)
 
 
 def test_a_pool_that_is_not_there_or_not_finished_is_refused(url: str, bucket_store: ObjectStore) -> None:

@@ -270,7 +270,7 @@ def test_a_pool_that_grows_gets_few_files_and_each_chunk_is_in_one(
         assert set(numbers) <= set(range(count))
         assert all(shard.rows <= 40 for shard in index.shards)
         assert len(index.shards) <= 2 + 96 // 20
-        assert key_index._files_in(tmp_path) == [shard.path for shard in index.shards]
+        assert key_index._files_in(tmp_path / FOLDER) == [shard.path for shard in index.shards]
         assert Finder(tmp_path, chunks, [2 * chunk.index for chunk in chunks]).ids_of(["k0", "k95", "k1"]) == {
             key: id for key, id in (("k0", 0), ("k1", 1), ("k95", 95)) if id < 2 * count
         }

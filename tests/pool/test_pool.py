@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -21,6 +20,7 @@ from pool_files import bytes_of
 from pools import make_pool
 from tiers import deep_unless
 from tiny_pools import CHUNKS, DIM, EMPTY, content, make, manifest, stage
+from warm import ended
 
 from raysal.embedding.job import embed
 from raysal.embedding.precomputed import Precomputed
@@ -76,13 +76,7 @@ def make_pool_export(path: Path) -> None:
     ),
 )
 def test_a_full_disk_is_an_error_that_leaves_nothing_and_loses_nothing(tmp_path: Path, limit: int, what: str) -> None:
-    # Do not fork this process: it may have Ray's threads, whose locks would stay locked in the child.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raysal.rounds.arms", "torch._dynamo", "sklearn.cluster"])  # as test_session has it
-    child = context.Process(target=_limited, args=(limit, tmp_path / "pool", what))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
+    assert ended(_limited, limit, tmp_path / "pool", what) == 0
     with pytest.raises(PoolIncomplete):
         Pool(tmp_path / "pool")
     writer = PoolWriter(tmp_path / "pool", manifest())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -20,6 +17,7 @@ from cli_tools import cli
 from pools import make_pool, mixture
 from programs import local
 from tiers import deep, one_of_each
+from warm import python
 
 import raysal
 from raysal.cli import main
@@ -251,8 +249,7 @@ def test_killed_at_any_moment_and_run_again_it_has_the_same_bytes(pool, tmp_path
     head, out = fitted(pool), tmp_path / "killed"
     head.save(tmp_path / "head")
     whole = content(predicted(pool, head, tmp_path / "whole", 1).path)
-    words = [sys.executable, "-c", KILLED, str(pool.path), str(tmp_path / "head"), str(out)]
-    done = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, capture_output=True)
+    done = python(KILLED, pool.path, tmp_path / "head", out)
     assert done.returncode == 0, done.stderr
     with pytest.raises(PoolError):
         Predictions(out)
@@ -349,7 +346,7 @@ def test_a_run_that_has_labels_and_no_head_predicts_by_the_head_of_its_next_roun
             session.query(5)
         with pytest.raises(RunError, match="no head and no labels yet"):
             raysal.predict(pool, out=tmp_path / "p", run=run)
-        held = HeldOut.of(session.config).among(np.array(list(pool.ids_of(keys).values())))
+        held = HeldOut.of(session.config, None).among(np.array(list(pool.ids_of(keys).values())))
         session.tell({key: "1" for key, out in list(zip(keys, held, strict=True))[:30] if out})
         with pytest.raises(RunError, match="no head and no labels yet"):
             raysal.predict(pool, out=tmp_path / "p", run=run)

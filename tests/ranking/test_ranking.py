@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,6 +15,7 @@ import pytest
 from pools import make_pool, mixture
 from programs import local, random_head
 from tiers import deep
+from warm import python
 
 import raysal
 from raysal.config import choice
@@ -463,10 +461,7 @@ LARGER = {"page_rows": 500, "run_rows": 800}
 def killed(pool: Pool, head: Head, folder: Path, steps: Iterable[tuple[int, str]]) -> list[int]:
     """Kill a job at each of these system calls, in the folder of this name; return the exit codes."""
     of_pool(head, pool).save(folder / "head")
-    words = [sys.executable, "-c", KILLED, str(pool.path), str(folder / "head"), str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words += [f"{step}:{name}" for step, name in steps]
-    done = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+    done = python(KILLED, pool.path, folder / "head", folder, *(f"{step}:{name}" for step, name in steps))
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
 

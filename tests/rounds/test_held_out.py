@@ -107,7 +107,7 @@ def test_no_head_and_no_batch_depends_on_labels_of_held_out_items(
     with session_of(pool, tmp_path / "told", mode, disputed, select=select) as session:
         told = play(session, truth, at_every_moment(truth, held))
         asked = {key for number in range(3) for key in session.batch(number).keys}
-        assert session.status().tested == len(TrainingLabels.of(session.ledger, session.config).tests()) > 20
+        assert session.status().tested == len(TrainingLabels.of(session.ledger, session.config, None).tests()) > 20
     assert told == plain
     assert not asked & set(held)
 
@@ -296,7 +296,7 @@ def test_a_head_of_before_that_learnt_from_held_out_items_is_fitted_anew(
     assert len(second) == 12
 
 
-def as_it_was(cls: type[TrainingLabels], ledger: Any, config: Any) -> TrainingLabels:
+def as_it_was(cls: type[TrainingLabels], ledger: Any, config: Any, pool: Any) -> TrainingLabels:
     """All labels train."""
     return cls(ledger=ledger, held_out=None, votes=config.update.disputed == "votes")
 

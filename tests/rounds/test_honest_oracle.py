@@ -86,7 +86,7 @@ def test_a_search_gets_the_labels_that_it_asks_for_and_no_others(
         asked = {id for batch in batches for id in batch.ids}
         tests = {id for batch in batches for id, test in zip(batch.ids, batch.tests, strict=True) if test}
         labelled = {item.id for item in session.ledger.labels()}
-        trained = TrainingLabels.of(session.ledger, session.config)
+        trained = TrainingLabels.of(session.ledger, session.config, None)
         trains = {item.id for item in trained.labels(trained.head_seq)}
     assert answered == asked
     assert held(sorted(looked_at)).all()

@@ -247,7 +247,7 @@ def test_the_head_of_a_closed_run_is_its_closing_head(pool, truth, tmp_path, mon
         followed = session.current_head()
         digest = session.finish()["head_digest"]
         assert session.current_head().digest() == digest != followed.digest()
-    monkeypatch.setattr("raysal.rounds.session.head_now", None)  # it is there: nothing needs to be fitted
+    monkeypatch.setattr("raysal.rounds.live_head.head_now", None)  # it is there: nothing needs to be fitted
     with Session(tmp_path / "run") as session:
         assert session.current_head().digest() == digest
         monkeypatch.undo()

@@ -96,7 +96,7 @@ def test_on_ray_it_is_the_same(pools, ray_session):
     for parts in ({"by": "owner", "aggregate_features": "best_part", "aggregate_scores": "max"}, {"per_owner": 1}):
         labels = LABELS if "by" in parts else None
         expected = batch(pools[100], "badge", parts=parts, labels=labels)
-        assert batch(pools[100], "badge", parts=parts, labels=labels, backend="ray", partitions=3) == expected
+        assert batch(pools[100], "badge", parts=parts, labels=labels, backend="ray", partitions=2) == expected
 
 
 # Law 2.
@@ -260,7 +260,7 @@ def test_a_quota_that_leaves_too_few_is_refused(pools):
 def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(strategy, cost, pools):
     parts = {"by": "owner"}
     before: list[str] = []
-    for budget in (13, 20, 30, 200):
+    for budget in (13, 30, 200):
         tables = [
             raysal.select(
                 pools[rows], budget=budget, cost=cost, strategy=strategy, labels=LABELS, parts=parts, partitions=count
@@ -397,7 +397,7 @@ def test_what_is_known_by_keys_of_parts_is_refused_where_keys_are_of_owners(pool
     pool = pools[100]
     with raysal.Session(tmp_path / "run", pool=pool.path, start={"name": "random"}) as session:
         session.tell({key: NAMES[int(key[5:])] for key in session.query(30).keys})
-    with pytest.raises(ConfigError, match="labels of a run are of items"):
+    with pytest.raises(ConfigError, match="are of items of its pool, not of owners"):
         batch(pool, labels=tmp_path / "run", parts={"by": "owner"})
     found = batch(pool, labels=tmp_path / "run", parts={"by": "owner", "labels_of": "part"})
     assert {key for key, _ in found} <= set(living())
@@ -408,9 +408,8 @@ def test_what_is_known_by_keys_of_parts_is_refused_where_keys_are_of_owners(pool
             batch(pool, labels=None, probabilities=pa.table(table), parts={"by": "owner", "labels_of": labels_of})
 
 
-def test_a_run_by_owner_is_refused_before_anything_is_labelled(pools, tmp_path):
-    with pytest.raises(ConfigError, match="asks for items of its pool"):
-        raysal.Session(tmp_path / "run", pool=pools[100].path, parts={"by": "owner"})
+def test_a_run_over_a_pool_without_parts_is_refused_before_anything_is_labelled(tmp_path):
     plain = make_pool(tmp_path / "plain", X[:20])
-    with pytest.raises(PoolError, match="part of an owner"):
-        raysal.Session(tmp_path / "other", pool=plain.path, parts={"per_owner": 1})
+    for parts in ({"by": "owner"}, {"by": "owner", "labels_of": "part"}, {"per_owner": 1}):
+        with pytest.raises(PoolError, match="part of an owner"):
+            raysal.Session(tmp_path / "other", pool=plain.path, parts=parts)

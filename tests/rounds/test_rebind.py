@@ -23,6 +23,7 @@ from raysal.labels import Ledger
 from raysal.pool import Pool
 from raysal.report.html import report_html
 from raysal.rng import item_uniform
+from raysal.rounds.binding import Rebound
 from raysal.rounds.held_out import HeldOut
 from raysal.rounds.loop import resume, run
 from raysal.rounds.plan import plan_run
@@ -273,7 +274,7 @@ def test_the_head_after_a_move_is_that_of_the_labels_in_the_new_pool(
     """
     pool = pools.others[change]
     with Session(here, pool, rebind=True) as session, Session(tmp_path / "fresh", pool, config=plain(session)) as fresh:
-        tests = TrainingLabels.of(session.ledger, session.config).tests()
+        tests = TrainingLabels.of(session.ledger, session.config, None).tests()
         asked = {key for number in range(session.rounds) for key in session.run.batch(number).keys}
         there = pool.ids_there(KEYS)
         assert not set(tests) & {there[key] for key in asked & there.keys()}
@@ -377,7 +378,7 @@ def test_a_run_goes_on_in_another_pool(left: Path, other: dict[str, Any], pools:
         assert after["labels"] == result.rebound.matched
         assert after["evaluation"]["accuracy"] > 0.7
         trained = {item.id for item in session.ledger.labels()}
-        held_out = HeldOut.of(session.config)
+        held_out = HeldOut.of(session.config, None)
         assert held_out is not None
         ids = np.array(sorted(there.values()), np.int64)
         held = set(ids[item_uniform(held_out.key, ids) < held_out.share].tolist())
@@ -621,3 +622,9 @@ def test_the_command_line_moves_a_run(pools: Pools, tmp_path: Path) -> None:
     waits = cli("resume", out, "--pool", pools.first.path, "--rebind", "--json").json
     assert waits["rebound"] == {"matched": 5, "absent": 0}
     assert stands(out, pools.first, before)
+
+
+def test_a_pool_without_one_item_of_the_run_is_no_silent_success() -> None:
+    assert "if this is not the pool that was meant" in str(Rebound(matched=0, absent=3))
+    for rebound in (Rebound(matched=1, absent=3), Rebound(matched=0, absent=0)):
+        assert "meant" not in str(rebound)

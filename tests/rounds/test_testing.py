@@ -357,7 +357,7 @@ def test_after_a_match_with_another_pool_draws_begin_anew_and_never_train(
         session.tell({key: truth[key] for key in batch.keys})
         tested = read_tests(session.run, session.ledger)
         assert len(tested.ids) == len(tests["told"]) + 5
-        answers = TrainingLabels.of(session.ledger, session.config).tests()
+        answers = TrainingLabels.of(session.ledger, session.config, None).tests()
         assert not set(answers) & set(trained.values()), "what trained measures nothing"
     with Session.open(tmp_path / "run", pool, rebind=True) as session:
         tested = read_tests(session.run, session.ledger)

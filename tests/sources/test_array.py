@@ -527,7 +527,8 @@ def test_channels_by_name_and_number(tmp_path: Path) -> None:
         file["images"].dims[1].label = "band"
         file["images"].attrs["band_names"] = ["blue", "green", "red", "nir", "swir"]
     (item, _) = items(Array(path=path, channels=("nir", "red", "green")))
-    assert np.array_equal(item.payload, np.moveaxis(given[0][[3, 2, 1]], 0, -1))
+    assert np.array_equal(item.payload.values, np.moveaxis(given[0][[3, 2, 1]], 0, -1))
+    assert item.payload.channels == ("nir", "red", "green")
     with pytest.raises(SourceError, match="no channel 'ir'; its channels: blue, green, red, nir, swir"):
         list(Array(path=path, channels=("nir", "ir", 0)).units(9))
     store = zarr.open_group(tmp_path / "y.zarr", mode="w")

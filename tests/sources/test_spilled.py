@@ -18,7 +18,15 @@ from PIL import Image
 from tiers import deep_unless
 
 import raysal
-from raysal.errors import BadItem, ConfigError, DuplicateKeys, FingerprintMismatch, SourceError
+from raysal.errors import (
+    BadItem,
+    ConfigError,
+    DuplicateKeys,
+    EncoderError,
+    FingerprintMismatch,
+    PoolError,
+    SourceError,
+)
 from raysal.pool import Pool, open_pool
 from raysal.sources import Batches, spilled
 from raysal.sources.of_pool import read_items, source_of
@@ -170,7 +178,7 @@ def test_a_stream_becomes_a_pool_that_gives_its_media_back(form: str, tmp_path: 
     assert files_in(tmp_path / "pool") == before, "what is the same is passed over"
 
 
-@pytest.mark.parametrize("seed", deep_unless({0, 1}, range(12)))
+@pytest.mark.parametrize("seed", deep_unless({0}, range(12)))
 def test_any_streams_one_after_the_other_are_one_that_gave_the_last_of_each_key(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     there: dict[str, Row] = {}
@@ -300,6 +308,7 @@ def test_what_is_no_stream_of_items_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=match):
         raysal.embed(items=items, encoder=Bytes(modality="text"), out=tmp_path / "pool")
+    assert not (tmp_path / "pool").exists()
     good = [{"key": ["a", "c"], "text": ["0001", "0002"]}]
     pool = raysal.embed(items=good, encoder=Bytes(modality="text"), out=tmp_path / "pool")
     assert numbers(pool) == {"a": 1, "c": 2}, "a stream that is mended goes on"
@@ -324,6 +333,58 @@ def test_a_key_of_the_pool_that_comes_twice_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DuplicateKeys, match=r"k0\.png"):
             make([arrow(stream)], tmp_path / "pool")
     assert numbers(make(FORMS["tables"](list(ROWS)), tmp_path / "pool")) == {row.key: row.number for row in ROWS}
+
+
+TWICE = [*(Row(f"wrong{i}", 60 + i, "l0") for i in range(9)), ROWS[0], ROWS[0]]
+"""More than a file of rows, and then a key that comes twice."""
+REFUSALS: dict[str, Callable[[], Any]] = {
+    "a key twice, far apart": lambda: [arrow([row]) for row in TWICE],
+    "a key twice in a batch": lambda: [arrow(TWICE)],
+    "a batch without a column": lambda: [arrow(TWICE[:9]), arrow(TWICE[9:]).drop_columns(["label"])],
+    "a batch that is none": lambda: [arrow(TWICE[:9]), 7],
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_of_a_stream_that_is_refused_nothing_stays(why: str, tmp_path: Path) -> None:
+    """Of a first one, and of one into a pool that is there: what is mended is taken as if it were the first."""
+    out = tmp_path / "pool"
+    with pytest.raises((DuplicateKeys, SourceError)):
+        make(REFUSALS[why](), out)
+    assert not out.exists()
+    make(FORMS["tables"](list(ROWS)), out)
+    before = files_in(out)
+    with pytest.raises((DuplicateKeys, SourceError)):
+        make(REFUSALS[why](), out)
+    assert files_in(out) == before
+    mended = make([arrow([Row("right", 80, "l0"), *ROWS[:2]])], out)
+    assert numbers(mended) == {**{row.key: row.number for row in ROWS}, "right": 80}
+
+
+def test_a_stream_whose_items_the_encoder_does_not_take_leaves_nothing(tmp_path: Path) -> None:
+    for encoder in (Bytes(modality="text"), None):
+        with pytest.raises(EncoderError):
+            raysal.embed(items=[arrow(list(ROWS))], encoder=encoder, out=tmp_path / "new" / "pool")
+        assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("a person's")
+    with pytest.raises(PoolError, match="holds something else"):
+        make([arrow(list(ROWS))], tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_stream_gave_before_its_own_code_failed_is_kept(tmp_path: Path) -> None:
+    def stream(fails: bool) -> Iterator[pa.Table]:
+        yield arrow(list(ROWS[:5]))
+        if fails:
+            raise ConnectionError("the database went away")
+        yield arrow(list(ROWS[5:]))
+
+    with pytest.raises(ConnectionError):
+        make(lambda: stream(True), tmp_path / "pool")
+    written = [path.name for path in (tmp_path / "pool" / "source").iterdir()]
+    assert written == ["00000.parquet"]
+    assert numbers(make(lambda: stream(False), tmp_path / "pool")) == {row.key: row.number for row in ROWS}
 
 
 def test_a_pool_of_another_source_is_refused(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_a_batch_is_chosen_and_labelled_by_keys_alone(visit: Any, served: Served
     assert "red" in one.page.text_content("#spoken") or "other" in one.page.text_content("#spoken")
 
 
+@deep
 def test_undo_takes_back_label_note_rating_and_skip(visit: Any, served: ServedPage) -> None:
     one = visit("una").order("random")
     first, second = one.keys()[:2]
@@ -235,6 +236,7 @@ def test_a_broken_picture_is_shown_as_broken(visit: Any) -> None:
     one.page.wait_for_selector(".large-picture img.ready")
 
 
+@deep
 def test_a_click_on_a_tool_leaves_the_keys_with_the_items(visit: Any, served: ServedPage) -> None:
     one = visit("flo").order("random")
     one.page.click("#adjust-open")

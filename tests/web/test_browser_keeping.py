@@ -142,6 +142,7 @@ def test_a_search_that_has_to_wait_says_for_what_and_comes_by_itself(
     one.leave()
 
 
+@deep
 def test_what_somebody_else_has_before_them_is_refused_in_browse_by_name(browser: Any, served: ServedPage) -> None:
     one = Visit(browser, served.address, "pia")
     one.page.click("[data-view=browse]")

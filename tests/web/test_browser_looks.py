@@ -11,6 +11,9 @@ import pytest
 from browsers import Visit
 from served_pages import ServedPage
 from served_runs import picture_run
+from tiers import deep
+
+pytestmark = deep
 
 SET = "fields => import('/static/store.js').then(store => store.set(fields))"
 OUTSIDE = """() => [...document.querySelectorAll('#bar *, #tools *')]

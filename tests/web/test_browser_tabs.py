@@ -151,6 +151,7 @@ def test_a_changed_name_is_the_name_of_all_tabs(visit: Any) -> None:
     assert len(held & (set(first.keys()) | set(second.keys()))) > 20, "what was held under the old name is free again"
 
 
+@deep
 def test_a_note_that_was_typed_survives_escape_and_a_reload(visit: Any, served: ServedPage) -> None:
     one = visit("nora").order("random")
     key = one.key()

@@ -145,7 +145,7 @@ def test_held_out_items_are_on_no_map(tmp_path: Path):
     """A label that people give there would train nothing, and nothing would say so."""
     run = picture_run(tmp_path, 60, labels=30, rounds={"k": 8, "holdout": 0.4})
     with page_of(run) as page, page.browser() as browser:
-        held_out = HeldOut.of(page.desk.session.config)
+        held_out = HeldOut.of(page.desk.session.config, None)
         assert held_out is not None
         held = held_out.among(np.arange(60))
         assert held[:30].any(), "also of those that have a label"

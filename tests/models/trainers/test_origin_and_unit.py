@@ -103,7 +103,7 @@ def same(here: list[np.ndarray], there: list[np.ndarray], tolerance: float) -> N
         np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * np.abs(a).max())
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @moves
 @every_kind
 def test_a_fit_says_the_same(kind, unit, far, seed):
@@ -113,7 +113,7 @@ def test_a_fit_says_the_same(kind, unit, far, seed):
     assert heads[1].temperature == pytest.approx(heads[0].temperature, rel=1e-6)
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @moves
 @every_kind
 def test_updates_say_the_same(kind, unit, far, seed):

@@ -66,7 +66,7 @@ def test_guesses_change_no_pick(name, feature_map, guess, monkeypatch, tmp_path)
     monkeypatch.setattr(lazy, "MOST_ROWS", 300)  # more round trips
     x = DATA[name]().clip(-6e4, 6e4).astype(np.float32)
     pool = make_pool(tmp_path / "pool", x, chunk_rows=700)
-    found = {(on, p): (guess(on), pick(local(pool, p), 400, feature_map, x[:70]))[1] for on in (0, 1) for p in (1, 3)}
+    found = {(on, p): (guess(on), pick(local(pool, p), 250, feature_map, x[:70]))[1] for on in (0, 1) for p in (1, 3)}
     for run in found.values():
         assert run.ids == found[0, 1].ids
         assert run.sq_distances == found[0, 1].sq_distances

@@ -227,7 +227,7 @@ def test_k_means_plus_plus_covers_from_the_labelled_items(partitions, rows, pool
     assert picks.ids.tolist() == ids[wanted].tolist()
 
 
-@pytest.mark.parametrize("tries", deep_unless([600], [600, 3000]))
+@pytest.mark.parametrize("tries", deep_unless([200], [200, 3000]))
 def test_k_means_plus_plus_without_labels_is_sequential_d2_sampling(tries, tmp_path):
     """Chi-square over the ordered first two picks of three items: an honest sampler exceeds the bound once in ten
     million tries. Few items, so that what the first draw says about the others would show."""

@@ -332,7 +332,7 @@ def test_a_prior_of_next_to_nothing_leaves_numbers(weights, fields, rows, tmp_pa
     picks = select(large, SELECTORS["bait"](**fields, weights=weights, ridge=1e-9), given, 3)
     assert len(set(picks.ids.tolist())) == 3
     assert np.isfinite(picks.scores).all()
-    with pytest.raises(ConfigError, match=r"select.ridge: .* greater than or equal to 0.000000001"):
+    with pytest.raises(ConfigError, match=r"select.ridge: .* use 1e-09 or more"):
         choice({"name": "bait", "ridge": 1e-12}).build("select", SELECTORS)
 
 

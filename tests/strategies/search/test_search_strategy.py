@@ -354,7 +354,7 @@ def test_late_and_few_answers_count_as_they_come(pool, tmp_path):
     with begin(pool, tmp_path / "run") as session:
         batch = session.query()
         session.tell({batch.keys[0]: "class-1", batch.keys[1]: "class-2"})
-        labels = TrainingLabels.of(session.ledger, session.config)
+        labels = TrainingLabels.of(session.ledger, session.config, None)
 
         def now() -> Any:
             seq = labels.head_seq
