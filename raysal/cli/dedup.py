@@ -22,6 +22,14 @@ class Prefer(StrEnum):
     smallest = "smallest"
 
 
+class Rows(StrEnum):
+    """Which items are written."""
+
+    all = "all"
+    kept = "kept"
+    dropped = "dropped"
+
+
 def dedup(
     pool: PoolPath,
     out: Annotated[
@@ -44,6 +52,7 @@ def dedup(
         ),
     ] = None,
     prefer: Annotated[Prefer, Option(help="Which value of the column is kept.")] = Prefer.largest,
+    rows: Annotated[Rows, Option(help="Write a row for all items, or for those that are kept, or dropped.")] = Rows.all,
     partitions: Annotated[
         int | None,
         Option(min=1, help="Workers. What is found does not depend on it. (Default: 1; Ray: one per CPU.)"),
@@ -59,7 +68,8 @@ def dedup(
     No two kept items are as similar as the threshold, and each dropped item is that similar to one that is kept.
 
     Every item has a row: key, kept, group (a number, the same for a kept item and those dropped for it), nearest_kept,
-    and similarity to that one.
+    and similarity to that one. With --rows dropped the file is what `raysal pool remove --keys` takes, with --rows kept
+    what `raysal export --keys` takes.
 
     The pairs that were found stay in the pool. The same command with a higher threshold, or after an interruption, or
     once the pool grew, compares only what was not compared before.
@@ -75,7 +85,7 @@ def dedup(
             pool, threshold=threshold, keep=keep, prefer=prefer.value, partitions=partitions, backend=backend.value,
             address=address, report=report,
         )  # fmt: skip
-        written = found.write(out, overwrite=force)
+        written = found.write(out, rows.value, overwrite=force)
     words = (
         f"{out}: {found.kept} of {counted(len(found), 'item')} are kept, {found.dropped} near-duplicates of "
         f"{found.groups} of them are dropped"

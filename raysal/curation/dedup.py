@@ -27,6 +27,7 @@ from raysal.types import POOL_COLUMNS, Report
 FOLDER = "near"
 """Of the near pairs, in the directory of the pool. It is derived: lost, it is made again."""
 THRESHOLD = 0.95
+Rows = Literal["all", "kept", "dropped"]
 Prefer = Literal["largest", "smallest"]
 
 
@@ -62,8 +63,11 @@ class NearDuplicates:
         """How many kept items have near-duplicates that were dropped."""
         return len(np.unique(self.found.nearest[~self.found.kept]))
 
-    def table(self) -> pa.Table:
+    def table(self, rows: Rows = "all") -> pa.Table:
         """One row for each item, in order of id.
+
+        Args:
+            rows: of `all` items, or of those that are `kept` or `dropped`.
 
         Returns:
             The columns `key`, `kept`, `group` (the id of the kept item that is nearest, its own for a kept one),
@@ -75,7 +79,7 @@ class NearDuplicates:
         value = self.found.similarity
         if self.pool.metric == "l2":
             value = np.sqrt(np.maximum(-value, 0)) / self.pool.scale
-        return pa.table(
+        table = pa.table(
             {
                 "key": keys,
                 "kept": pa.array(self.found.kept),
@@ -84,12 +88,14 @@ class NearDuplicates:
                 "similarity" if self.pool.metric == "cosine" else "distance": array_of(value, pa.float64()),
             }
         )
+        return table if rows == "all" else table.filter(pa.array(self.found.kept == (rows == "kept")))
 
-    def write(self, out: str | Path, *, overwrite: bool = False) -> Written:
+    def write(self, out: str | Path, rows: Rows = "all", *, overwrite: bool = False) -> Written:
         """Write the table into a file.
 
         Args:
             out: the file, with an extension of `raysal.tables.KINDS`.
+            rows: as for `table`.
             overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
 
         Returns:
@@ -103,7 +109,7 @@ class NearDuplicates:
         out = Path(out)
         if (kind := KINDS.get(out.suffix.lower())) is None:
             raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
-        table = self.table()
+        table = self.table(rows)
         return write_output(out, lambda path: write_tables(path, kind, table.schema, [table]), overwrite=overwrite)
 
 

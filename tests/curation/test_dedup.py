@@ -227,3 +227,12 @@ def test_the_command_writes_a_row_for_every_item(tmp_path: Path) -> None:
     other = cli("dedup", pool.path, "--threshold", "0.95", "-o", out)
     assert other.code == 2
     assert "is there already" in other.err
+
+
+def test_what_is_dropped_can_be_removed_and_nothing_is_near_then(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(11))
+    words = ("--threshold", 0.9, "--rows", "dropped", "-o", tmp_path / "dropped.csv", "--json")
+    found = cli("dedup", pool.path, *words).json
+    assert cli("pool", "remove", pool.path, "--keys", tmp_path / "dropped.csv").code == 0
+    left = raysal.dedup(tmp_path / "pool", threshold=0.9)
+    assert (len(left), left.dropped) == (found["kept_items"], 0)
