@@ -50,7 +50,8 @@ def export(
         form: `webdataset` (tar shards), `parquet`, `lance` (extra `lance`), `csv` (no media), `links` (to the files of
             the source, by class), or `coco` (copies of pictures, and their classes).
         keys: the items' keys, or a file of them: text with one in each line, or a table with a column `key`.
-        run: a run over the pool: the items whose annotators agree, with their label in the column `label`.
+        run: a run over the pool: the items whose annotators agree, with their label in the column `label`; of a run
+            whose labels are of owners, all parts of these that are there.
         classes: of a run, only items that have this label, or one of these.
         where: a test for each of these columns, as the narrower `filter` has them: `{"split": "train"}`.
         ranking: a ranking of the pool: the first items of its newest version, with rank and score.

@@ -80,12 +80,23 @@ class ObstoreTransport:
 
     def put(self, name: str, data: bytes | Path, only_if_absent: bool, etag: str | None) -> str | None:
         """See `Transport.put`."""
-        mode: Any = "create" if only_if_absent else "overwrite" if etag is None else {"e_tag": etag}
         try:
+            mode = "create" if only_if_absent else "overwrite" if etag is None else self._over(name, etag)
             written: str | None = self.requests.put(self.store, name, data, mode=mode)["e_tag"]
             return written
+        except Failure:
+            raise
         except Exception as error:
             fail(error)
+
+    def _over(self, name: str, etag: str) -> Any:
+        """How to write over a version. Google compares numbers of generations, which listings do not tell."""
+        if not self.root.startswith("gs:"):
+            return {"e_tag": etag}
+        found = self.requests.head(self.store, name)
+        if found["e_tag"] != etag:
+            raise Failure("changed", f"its version is {found['e_tag']}")
+        return {"e_tag": etag, "version": found["version"]}
 
     def delete(self, names: Sequence[str]) -> None:
         """See `Transport.delete`."""

@@ -70,7 +70,7 @@ def validate(
 
 
 def _check_files(config: RunConfig) -> None:
-    """Refuse a config that names files to be read which are not there; a pool may be made yet."""
+    """Refuse a config that names files to be read which are not there. A pool may be made yet."""
     from raysal.errors import ConfigError
     from raysal.labels import ORACLES
 
@@ -119,12 +119,9 @@ def resolve(config: RunConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it. What is None is left out, since TOML has no word for it."""
     from raysal.config import Named
-    from raysal.embedding.stretch import Stretch
 
     if isinstance(value, Named):
         value = _fields_of(value)
-    elif isinstance(value, Stretch):
-        value = value.record()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -57,7 +57,11 @@ def export(
         ),
     ] = None,
     run: Annotated[
-        Path | None, Option(help="The items that have a label in this run, with it. Disputed ones are left out.")
+        Path | None,
+        Option(
+            help="The items that have a label in this run, with it; of owners with a label all parts. Disputed ones "
+            "are left out."
+        ),
     ] = None,
     cls: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ the generation before; a growth that was interrupted is finished before another 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -46,7 +47,7 @@ from raysal.pool.place import files_of
 from raysal.pool.removing import kept_out
 from raysal.pool.taken_files import KNOWN_BEFORE, KnownFiles, TakenFile, files_in, files_name, read_files, write_files
 from raysal.pool.taking_in import known_ids, take_in
-from raysal.sources.base import OfFiles, Source
+from raysal.sources.base import AS_BEGUN, OfFiles, Source
 from raysal.sources.keys import check_keys, source_name
 from raysal.types import Check, Stamp, Unit
 
@@ -95,7 +96,8 @@ def can_grow(pool: Path, source: Source) -> bool:
         return False
     name, fields = source_fields(source)
     begun = newest_source(pool)
-    recorded, fields = dict(begun.get("config", {})), json.loads(json.dumps(fields))
+    older = {one.name: one.metadata[AS_BEGUN] for one in dataclasses.fields(source) if AS_BEGUN in one.metadata}  # type: ignore[arg-type]
+    recorded, fields = json.loads(json.dumps(older)) | dict(begun.get("config", {})), json.loads(json.dumps(fields))
     if not recorded_places(recorded) <= recorded_places(fields):
         moved = newest_generation(pool) and name == begun["name"] and source.fingerprint() == begun["fingerprint"]
         return bool(moved)

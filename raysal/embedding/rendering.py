@@ -120,6 +120,8 @@ def rendered(key: str, pixels: Pixels, rendering: Rendering, limit: int) -> Imag
         raise BadItem(key, f"pixels {values.dtype} {values.shape}, expected numbers [h, w] or [h, w, channels]")
     check_size(key, values.shape[1], values.shape[0], limit)
     values = values.reshape(*values.shape[:2], -1)
+    if len(names) != values.shape[2]:
+        raise BadItem(key, f"{values.shape[2]} channels, and {len(names)} names of them ({listed(names)})")
     if rendering.channels:
         check_channels(key, rendering.channels, names)
         values = values[..., [names.index(name) for name in rendering.channels]]
@@ -154,7 +156,7 @@ def check_channels(key: str, wanted: tuple[str, ...], names: tuple[str, ...]) ->
     """
     if lost := [name for name in wanted if name not in names]:
         problem = f"no channel {lost[0]!r}; its channels: {listed(names)}"
-        raise BadItem(key, problem, "correct `channels` of the encoder (--channel), or the source")
+        raise BadItem(key, problem, "correct `channels` of the encoder (--channel), or what the source reads")
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -221,7 +221,7 @@ def _read_tags(data: bytes) -> dict[int, tuple[Any, ...]]:
 
 
 def _layout(key: str, tags: dict[int, tuple[Any, ...]], limit: int, *, numbers: bool = False) -> _Layout:
-    """What the tags say. Raises BadItem where they do not say what the pixels look like; of `numbers` nobody asks."""
+    """What the tags say. Raises BadItem where they do not say what pixels look like, unless `numbers` are wanted."""
 
     def one(tag: int, default: int) -> int:
         values = tags.get(tag, (default,))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -162,6 +162,13 @@ class OwnerOf:
 
     place: str
     generation: int
+
+    @classmethod
+    def in_pool(cls, pool: Pool) -> Self:
+        """Of a pool that is open in this process."""
+        made = cls(pool.place, pool.generation)
+        made.__dict__["_pool"] = pool.stored  # another process opens it
+        return made
 
     @cached_property
     def _pool(self) -> Pool:

@@ -6,7 +6,6 @@ import base64
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from raysal.embedding.decode import decode_image
@@ -66,10 +65,12 @@ def read_gallery(pool: Pool, wanted: dict[int, str]) -> Gallery:
     problem = None
     try:
         source = source_of(pool)
-        firsts = {next(iter(own)): id for id, own in parts_of(pool, list(wanted)).items()}
-        keys = pool.stored.keys_of(np.array(sorted(firsts), np.int64))
+        keys, of = wanted, {id: id for id in wanted}
+        if pool.stored is not pool:
+            firsts = {owner: next(iter(own.items())) for owner, own in parts_of(pool, list(wanted)).items()}
+            keys, of = dict(firsts.values()), {id: owner for owner, (id, _) in firsts.items()}
         for id, item in read_items(pool, source, keys):
-            shown[firsts[id]] = _shown(item, keys[id], modality, rendering)
+            shown[of[id]] = _shown(item, keys[id], modality, rendering)
     except (RaysalError, OSError) as error:
         problem = str(error)
     return Gallery(modality=modality, shown=shown, problem=problem)

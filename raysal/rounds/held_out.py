@@ -48,7 +48,7 @@ class HeldOut(NamedTuple):
             return None
         owners = None
         if config.parts.labels_of_parts_of_owners and pool is not None:
-            owners = OwnerOf(pool.place, pool.generation)
+            owners = OwnerOf.in_pool(pool)
         return cls(derive(config.seed, "holdout"), share, owners)
 
     def among(self, ids: NDArray[np.int64], half: Half = "all") -> NDArray[np.bool_]:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from raysal.config import PartsConfig, RunConfig
+from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.job import CHUNK_ROWS
 from raysal.embedding.recorded import encoder_for_source
 from raysal.errors import PoolError, PoolExhausted
 from raysal.index import current_generation
 from raysal.narrowing import NARROWERS
-from raysal.pool import Manifest, open_pool
+from raysal.pool import Manifest, Pool, open_pool
 from raysal.pool.layout import MANIFEST, read_records
-from raysal.pool.owners import pool_of_labels
+from raysal.pool.owners import OwnersOf, pool_of_labels
 from raysal.pool.place import directory_of
 from raysal.rounds.arms import check_search, validate
 from raysal.rounds.binding import check_pool
@@ -61,10 +61,12 @@ class ArmPlan:
     """what earlier rounds asked for and nobody answered yet"""
     available: int
     """about how many items may still be offered"""
+    each: float = 1.0
+    """about how many labels a pick of a batch asks for: above 1 where owners are picked, and labels are of parts"""
 
     def shortfall(self) -> str:
         """What happens where the items run out before the rounds do; empty where they do not."""
-        return shortfall(self.k, self.rounds - self.rounds_done, self.available)
+        return shortfall(self.k, self.rounds - self.rounds_done, round(self.available / self.each))
 
 
 def shortfall(k: int, rounds: int, available: int) -> str:
@@ -176,13 +178,13 @@ def plan_run(config: RunConfig, out: Path, *, rebind: bool = False) -> RunPlan:
             with main.open_ledger() as ledger:
                 check_pool(main, ledger, pool)
         RunParts.of(config, pool)
-        items, embed = len(pool), None
+        items, embed, each = len(pool), None, _labels_each(pool, config)
     else:
-        items, embed = _listed(config)
+        items, embed, each = _listed(config)
     held_out = round(config.rounds.holdout * items)
-    arms = [_arm("rounds", config, main, items - held_out)]
+    arms = [_arm("rounds", config, main, items - held_out, each)]
     if config.rounds.control:
-        arms.append(_arm("control", control_config(config), control, items - held_out))
+        arms.append(_arm("control", control_config(config), control, items - held_out, each))
     return RunPlan(
         run=str(out),
         pool=str(config.pool),
@@ -210,11 +212,12 @@ def notes_on(config: RunConfig) -> list[str]:
     """
     notes = []
     try:
-        items = len(pool_of_labels(open_pool(config.pool), config.parts))
+        pool = pool_of_labels(open_pool(config.pool), config.parts)
+        items, each = len(pool), _labels_each(pool, config)
     except PoolError:  # yet to be embedded, or refused by what opens it
-        items = None
+        items, each = None, 1.0
     if items is not None:
-        offered = items - round(config.rounds.holdout * items)
+        offered = round((items - round(config.rounds.holdout * items)) / each)
         if said := shortfall(config.rounds.k, config.rounds.count, offered):
             notes.append(f"rounds.count: {said}")
     if config.rounds.holdout and config.oracle.name == "files" and not config.rounds.tests:
@@ -225,7 +228,14 @@ def notes_on(config: RunConfig) -> list[str]:
     return notes
 
 
-def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
+def _labels_each(pool: Pool, config: RunConfig) -> float:
+    """How many labels a pick asks for: the mean number of parts of an owner, where these are picked for theirs."""
+    if not config.parts.labels_of_parts_of_owners:
+        return 1.0
+    return len(pool) / max(len(OwnersOf(pool)), 1)
+
+
+def _arm(name: str, config: RunConfig, run: RunDir, offered: int, each: float) -> ArmPlan:
     """The rounds of an arm, those in its directory being done.
 
     Args:
@@ -233,6 +243,7 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
         config: the config of the arm.
         run: its directory, there or not yet.
         offered: items that are not held out.
+        each: labels that a pick asks for.
 
     Returns:
         What is done and what is left.
@@ -257,15 +268,16 @@ def _arm(name: str, config: RunConfig, run: RunDir, offered: int) -> ArmPlan:
         k=config.rounds.k,
         rounds=config.rounds.count,
         rounds_done=done,
-        labels=min((config.rounds.count - done) * config.rounds.k, available),
+        labels=min(round((config.rounds.count - done) * config.rounds.k * each), available),
         waiting=waiting,
         available=available,
+        each=each,
     )
 
 
-def _count(unit: Unit, parts: PartsConfig) -> int:
-    """How many items of a unit labels may be of."""
-    if not parts.labels_of_owners or unit.owners is None:
+def _owners_in(unit: Unit) -> int:
+    """How many owners the items of a unit have; what is no part is its own."""
+    if unit.owners is None:
         return len(unit.keys)
     return sum(owner is None or owner != before for before, owner in pairwise([None, *unit.owners]))
 
@@ -276,17 +288,19 @@ def _builds_index(config: RunConfig) -> bool:
     return config.index.build and wanted and not current_generation(directory_of(config.pool, synced=False))
 
 
-def _listed(config: RunConfig) -> tuple[int, EmbedPlan]:
-    """How many items the source lists, and what of their embedding is to be done."""
+def _listed(config: RunConfig) -> tuple[int, EmbedPlan, float]:
+    """How many items the source lists, what of their embedding is to be done, and how many labels a pick asks for."""
     assert config.source is not None
     assert config.encoder is not None
     pool = directory_of(config.pool)
     source = listed_for(pool, config.source.build("source", SOURCES))
     encoder_for_source(config.encoder.build("encoder", ENCODERS), source)
     rows = config.embed.chunk_rows or CHUNK_ROWS[source.modality]
-    items = chunks = 0
+    parts = owners = chunks = 0
     for unit in source.units(rows):
-        items, chunks = items + _count(unit, config.parts), chunks + 1
+        parts, owners, chunks = parts + len(unit.keys), owners + _owners_in(unit), chunks + 1
     begun = (pool / MANIFEST).exists()
     done = len(read_records(pool, Manifest.read(pool))) if begun else 0
-    return items, EmbedPlan(source=config.source.name, encoder=config.encoder.name, chunks=chunks, chunks_done=done)
+    plan = EmbedPlan(source=config.source.name, encoder=config.encoder.name, chunks=chunks, chunks_done=done)
+    each = parts / max(owners, 1) if config.parts.labels_of_parts_of_owners else 1.0
+    return owners if config.parts.labels_of_owners else parts, plan, each

@@ -294,16 +294,14 @@ class Session:
         return count
 
     def withdraw(self, keys: Sequence[str], annotator: str = "") -> int:
-        """Take back what somebody said of these items, labels and skips.
-
-        Takes what `skip` takes, and raises what it raises.
-
-        Returns:
-            How many answers there were.
-        """
+        """Take back what somebody said of these items; as `skip`, but returns how many answers there were."""
         count = self._labels().withdraw(keys, annotator)
         self._apply_new_labels()
         return count
+
+    def release(self, keys: Sequence[str] | None = None) -> int:
+        """Let items (None: all) wait for a label no more; see `RunLabels.release`, which says what it raises."""
+        return self._labels().release(keys)
 
     def ask_oracle(self, batch: Batch) -> TellCounts:
         """Tell what the run's oracle answers for a batch; what it answered before is not counted again.

@@ -23,7 +23,14 @@ from raysal.sources.datasets import ArrayFile, Dataset, blocks, read_block
 from raysal.sources.files import Files
 from raysal.sources.hdf5 import Hdf5File
 from raysal.sources.kinds import HDF5, IMAGES, NPY, OTHER_IMAGES, OTHER_TABLES, TABLES, ZARR
-from raysal.sources.listing import check_carry, digest, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.listing import (
+    check_carry,
+    check_channels,
+    digest,
+    stamp_of_files,
+    stamp_of_looks,
+    wanted_positions,
+)
 from raysal.sources.npy_images import NpyFile
 from raysal.sources.places import PathOrUrl
 from raysal.sources.segments import Part, units_of_rows
@@ -84,6 +91,7 @@ class Array:
 
     def __post_init__(self) -> None:
         check_carry([_plain(name) for name in self.carry])
+        check_channels(self.channel_names)
         if self.vector_column and self.image_column:
             raise ConfigError("array", "vector_column and image_column are both given", "name one payload column")
         if self.axes not in (None, "hw", "hwc", "chw"):

@@ -19,9 +19,17 @@ from raysal.errors import BadItem, ConfigError, SourceError
 from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.catalogue import Rows, rows_of
 from raysal.sources.files import Files
-from raysal.sources.fits_images import MAX_PIXELS, FitsImage, Hdu
+from raysal.sources.fits_images import MAX_PIXELS, FitsImage, Hdu, stacked, upright, widest
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES
-from raysal.sources.listing import check_carry, digest, look_at, stamp_of_files, stamp_of_looks, wanted_positions
+from raysal.sources.listing import (
+    check_carry,
+    check_channels,
+    digest,
+    look_at,
+    stamp_of_files,
+    stamp_of_looks,
+    wanted_positions,
+)
 from raysal.sources.places import PathOrUrl
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
@@ -61,8 +69,9 @@ class Cutouts:
     """The column of the first coordinate of the sky in degrees, instead of x, in the frame of the image's WCS."""
     dec_column: str | None = None
     """That of the second coordinate."""
-    image_column: str | None = None
-    """The column of the names of the images, relative to the folder. Needed where there are several."""
+    image_column: str | tuple[str, ...] | None = None
+    """The column of the names of the images, relative to the folder. Needed where there are several. Several columns
+    name a flat image each, whose squares at the position are the channels; these have the names of the columns."""
     pad: float | None = None
     """The number that stands for pixels beyond the border. Without it a row at the border is quarantined."""
     channels: tuple[int, ...] = ()
@@ -70,16 +79,26 @@ class Cutouts:
     stated_range: tuple[float, float] | None = None
     """The numbers that are black and white, instead of DATAMIN and DATAMAX."""
     channel_names: tuple[str, ...] = field(default=(), metadata={"record": UNLESS_DEFAULT})
-    """Names of all channels, in order. By default those of the parts, and the numbers of the planes of a cube."""
+    """Names of all channels, in order. By default those of the parts or columns, or numbers of the planes of a cube."""
     carry: tuple[str, ...] = ()
     """Columns of the catalogue to keep in the pool."""
 
     def __post_init__(self) -> None:
         check_carry(self.carry)
+        check_channels(self.channel_names)
+        check_channels(self._image_columns, "image_column")
         if not 1 <= self.size <= int(MAX_PIXELS**0.5):
             raise ConfigError("source.size", f"{self.size}", f"use 1 to {int(MAX_PIXELS**0.5)}")
         if self.origin not in (0, 1):
             raise ConfigError("source.origin", f"{self.origin}", "use 0 or 1")
+        if (count := len(self._image_columns)) > 1:
+            if self.channels or isinstance(self.hdu, tuple):
+                name = "channels" if self.channels else "hdu"
+                problem = f"several, and each of {count} image columns names an image of one channel"
+                raise ConfigError(f"source.{name}", problem, "name one column, or leave it out")
+            if len(self.channel_names) not in (0, count):
+                problem = f"{len(self.channel_names)}, and there are {count} image columns"
+                raise ConfigError("source.channel_names", problem, "name each of them")
         if (self.ra_column is None) != (self.dec_column is None):
             raise ConfigError(
                 "source.dec_column", "only one of ra_column and dec_column is given", "give both, or none"
@@ -97,6 +116,10 @@ class Cutouts:
     @property
     def _positions(self) -> tuple[str, str]:
         return (self.x_column, self.y_column) if self.ra_column is None else (self.ra_column, str(self.dec_column))
+
+    @property
+    def _image_columns(self) -> tuple[str, ...]:
+        return (self.image_column,) if isinstance(self.image_column, str) else self.image_column or ()
 
     def passed_over(self) -> PassedOver:
         """The files of the folder that are no FITS images; see `PassesOver`."""
@@ -157,7 +180,7 @@ class Cutouts:
         Raises:
             SourceError: the catalogue cannot be read, or does not say which image a row is about.
         """
-        if self.image_column is None:
+        if not self._image_columns:
             self._only_image()
         keys: list[pa.Array] = []
         held: dict[str, list[Any]] = {}
@@ -180,7 +203,7 @@ class Cutouts:
         x, y = self._positions
         names = ("x_column", "y_column") if self.ra_column is None else ("ra_column", "dec_column")
         columns = [(x, f"source.{names[0]}"), (y, f"source.{names[1]}"), *((one, "source.carry") for one in self.carry)]
-        columns += [] if self.image_column is None else [(self.image_column, "source.image_column")]
+        columns += [(one, "source.image_column") for one in self._image_columns]
         return rows_of(Path(self.catalogue), (self.key_column, "source.key_column"), columns)
 
     def _only_image(self) -> str:
@@ -197,21 +220,38 @@ class Cutouts:
     def read(self, unit: Unit, only: Collection[int] | None = None) -> Iterator[Item]:
         """Read a chunk; see `Source.read`. An image is `Pixels`."""
         rows = list(wanted_positions(unit, only))
-        alone = None if self.image_column is not None else self._only_image()
+        alone = [] if self._image_columns else [self._only_image()]
         with _Opened(self._images, self.hdu) as opened:
             for row in rows:
                 key = unit.keys[row]
-                name = alone if alone is not None else unit.locator[self.image_column][row]
+                names = alone or [unit.locator[column][row] for column in self._image_columns]
                 carried = {column: unit.locator[column][row] for column in self.carry}
                 try:
-                    image = opened.image(name)
-                    payload: Any = self._cut(image, *(unit.locator[column][row] for column in self._positions))
+                    position = [unit.locator[column][row] for column in self._positions]
+                    payload: Any = self._joined([opened.image(name) for name in names], *position)
                 except ValueError as error:
                     payload = BadItem(key, str(error))
-                yield Item(key=key, payload=payload, uri=str(name), carried=carried)
+                yield Item(key=key, payload=payload, uri=", ".join(map(str, names)), carried=carried)
 
-    def _cut(self, image: FitsImage, x: Any, y: Any) -> Any:
+    def _joined(self, images: list[FitsImage], x: Any, y: Any) -> Any:
         """The payload at a position. Raises ValueError where there is none."""
+        if len(images) == 1:
+            values = self._cut(images[0], x, y)
+            return images[0].pixels(values, self.stated_range, self.channels, self.channel_names)
+        squares = []
+        for column, image in zip(self._image_columns, images, strict=True):
+            try:
+                squares.append(self._cut(image, x, y))
+                if squares[-1].ndim > 2:
+                    raise ValueError(f"{squares[-1].shape[2]} channels, and one of several images has one")
+            except ValueError as error:
+                raise ValueError(f"{column}: {error}") from None
+        values = np.moveaxis(stacked([square[None] for square in squares]), 0, -1)
+        stated = self.stated_range or widest([image.stated for image in images])
+        return upright(values, stated, self.channel_names or self._image_columns)
+
+    def _cut(self, image: FitsImage, x: Any, y: Any) -> NDArray[Any]:
+        """The pixels at a position, lowest row first. Raises ValueError where there are none."""
         place = [_number(one, column) for one, column in zip((x, y), self._positions, strict=True)]
         column, row = _pixel_of(image, *place) if self.ra_column is not None else (one - self.origin for one in place)
         height, width = image.shape[-2:]
@@ -227,7 +267,7 @@ class Cutouts:
         values = image.cut(low, start, high - low, stop - start, self.channels)
         if values.shape[:2] != (self.size, self.size):
             values = _padded(values, self.size, low - top, start - left, float(self.pad or 0))
-        return image.pixels(values, self.stated_range, self.channels, self.channel_names)
+        return values
 
 
 class _Opened:

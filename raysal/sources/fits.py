@@ -12,7 +12,7 @@ from raysal.sources.base import UNLESS_DEFAULT
 from raysal.sources.files import Files
 from raysal.sources.fits_images import FitsImage, Hdu
 from raysal.sources.kinds import FITS, IMAGES, OTHER_IMAGES, OTHER_TABLES, TABLES
-from raysal.sources.listing import bad_item, digest, units_of, wanted_positions
+from raysal.sources.listing import bad_item, check_channels, digest, units_of, wanted_positions
 from raysal.sources.places import PathOrUrl, is_of_one
 from raysal.types import Item, PassedOver, SourceFile, Stamp, Unit
 
@@ -38,6 +38,9 @@ class Fits:
     """Names of all channels, in order. By default those of the parts, and the numbers of the planes of a cube."""
     recursive: bool = True
     """Whether the folders inside are read too."""
+
+    def __post_init__(self) -> None:
+        check_channels(self.channel_names)
 
     @property
     def modality(self) -> Literal["image"]:

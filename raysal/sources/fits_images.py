@@ -55,8 +55,8 @@ class FitsImage:
             raise ValueError(f"it cannot be read as FITS ({type(error).__name__}: {brief(error)})") from None
         try:
             self._kinds = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU), fits.GroupsHDU
-            wanted = [hdu] if hdu is None or isinstance(hdu, str | int) else list(hdu)
-            self._take([_part(self._file, one, *self._kinds) for one in wanted])
+            wanted: list[Hdu | None] = [hdu] if hdu is None or isinstance(hdu, str | int) else [*hdu]
+            self._take([_part(self._file, one, *self._kinds) for one in wanted or [None]])
         except ValueError:
             self._file.close()
             raise
@@ -97,10 +97,7 @@ class FitsImage:
     @property
     def stated(self) -> tuple[float, float] | None:
         """Black and white by DATAMIN and DATAMAX, where both are there; of several parts the widest range."""
-        ends = [(header.get("DATAMIN"), header.get("DATAMAX")) for header in self._headers]
-        if any(None in pair for pair in ends):
-            return None
-        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+        return widest([_ends(header) for header in self._headers])
 
     def choose(self, channels: Sequence[str]) -> None:
         """Make the flat images of these names the channels; the planes of a cube are the channels as they are.
@@ -147,7 +144,7 @@ class FitsImage:
         else:
             at = list(channels) or range(planes)
             cuts = [_cut(self._parts[one], self._headers[one], place, (height, width)) for one in at]
-            values = np.concatenate([cut.astype(_common([one.dtype for one in cuts]), copy=False) for cut in cuts])
+            values = stacked(cuts)
         return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
 
     def pixels(
@@ -175,8 +172,44 @@ class FitsImage:
         if len(names) != len(self.channels):
             raise ValueError(f"{len(self.channels)} channels, and {len(names)} `channel_names` ({', '.join(names)})")
         taken = tuple(names[one] for one in channels) if channels else names
-        turned = np.array(values[::-1], order="C")  # a copy: the file may be closed
-        return Pixels(values=turned, stated=stated or self.stated, channels=taken)
+        return upright(values, stated or self.stated, taken)
+
+
+def upright(values: NDArray[Any], stated: tuple[float, float] | None, channels: tuple[str, ...]) -> Pixels:
+    """Pixels as an item has them, of numbers [h, w] or [h, w, channels] with the lowest row first."""
+    turned = np.array(values[::-1], order="C")  # a copy: the file may be closed
+    return Pixels(values=turned, stated=stated, channels=channels)
+
+
+def stacked(planes: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Planes [1, h, w] of several images as one array, in the type that holds the numbers of all of them.
+
+    Args:
+        planes: one of each image, at least one.
+
+    Returns:
+        [planes, h, w]
+
+    Raises:
+        ValueError: no type holds all their numbers exactly.
+    """
+    types = [one.dtype for one in planes]
+    found = np.result_type(*types)
+    if found.kind == "f" and any(one.kind in "iu" and one.itemsize == 8 for one in types):
+        raise ValueError(f"its channels are {', '.join(map(str, types))}, which no type holds; store them as one type")
+    return np.concatenate([one.astype(found, copy=False) for one in planes])
+
+
+def widest(ranges: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Black and white of several channels together; None where one does not state them."""
+    known = [one for one in ranges if one is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if len(known) == len(ranges) else None
+
+
+def _ends(header: Any) -> tuple[float, float] | None:
+    """Black and white as a header states them."""
+    low, high = header.get("DATAMIN"), header.get("DATAMAX")
+    return None if low is None or high is None else (float(low), float(high))
 
 
 def fits_pixels(file: BinaryIO, channels: tuple[str, ...]) -> Pixels:
@@ -214,14 +247,6 @@ def _cut(part: Any, header: Any, place: tuple[Any, ...], size: tuple[int, int]) 
     if blank is not None and values.dtype.kind in "iu" and (values == blank + header.get("BZERO", 0)).any():
         raise ValueError("some pixels have no value (BLANK); fill them in")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _common(types: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
-    """The type that holds the numbers of all of these. Raises ValueError where none does exactly."""
-    found = np.result_type(*types)
-    if found.kind == "f" and any(one.kind in "iu" and one.itemsize == 8 for one in types):
-        raise ValueError(f"its channels are {', '.join(map(str, types))}, which no type holds; store them as one type")
-    return found
 
 
 def _names(file: Any) -> dict[int, str]:

@@ -11,6 +11,7 @@ What a job reads is so one state of its source. Whoever asks whether the source 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,12 +33,17 @@ def listed_once() -> Iterator[None]:
     if _current.get() is not None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="raysal-listing-", ignore_cleanup_errors=True) as folder:
-        token = _current.set(_Kept(Path(folder)))
-        try:
-            yield
-        finally:
-            _current.reset(token)
+    try:
+        folder = tempfile.mkdtemp(prefix="raysal-listing-")
+    except OSError:  # there is no room for it: each listing is a new one
+        yield
+        return
+    token = _current.set(_Kept(Path(folder)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_listings() -> None:

@@ -81,6 +81,21 @@ def check_carry(carry: Sequence[str]) -> None:
         raise ConfigError("carry", f"a column is named twice: {', '.join(carry)}")
 
 
+def check_channels(names: Sequence[str], field: str = "channel_names") -> None:
+    """Check the names of channels.
+
+    Args:
+        names: as somebody gave them.
+        field: of the source, for the error.
+
+    Raises:
+        ConfigError: a name is empty, or two are alike.
+    """
+    if "" in names or len(set(names)) != len(names):
+        problem = f"{', '.join(map(repr, names))}: a name is empty, or there twice"
+        raise ConfigError(f"source.{field}", problem, "give each channel a name of its own")
+
+
 def check_columns(where: object, names: Iterable[tuple[str, str]], have: Sequence[str]) -> None:
     """Check that a file has the columns that a source reads.
 

@@ -58,7 +58,7 @@ class Text:
     """The column or member that holds the texts."""
     carry: tuple[str, ...] = ()
     """Columns or members to keep in the pool."""
-    recursive: bool = True
+    recursive: bool = field(default=True, metadata={AS_BEGUN: True})
     """Whether directories inside a directory are read too."""
 
     window: int | None = field(default=None, metadata=LATER)

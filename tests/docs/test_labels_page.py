@@ -43,7 +43,7 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         session.tell({key: truth[key] for key in keys[:4]})
         session.query(30)
     lines = [line for block in blocks(PAGE, "console") for line in commands(block)]
-    assert len(lines) == 18
+    assert len(lines) == 19
     exported, told = Path(), 0
     for line in lines:
         words = shlex.split(line)[1:]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import astropy
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -17,11 +20,13 @@ import pytest
 import tifffile
 import zarr
 from astropy.io import fits
-from astropy.visualization import AsinhStretch, PercentileInterval
+from astropy.visualization import AsinhStretch, MinMaxInterval, PercentileInterval, ZScaleInterval
+from astropy.wcs import WCS
 from cli_tools import cli, refused
 from growing_pools import held
 from numpy.typing import NDArray
 from PIL import Image
+from tiers import deep_unless, one_of_each
 from tiny_finetuned import write_tiny_model
 
 import raysal
@@ -31,13 +36,15 @@ from raysal.embedding.custom import Torch
 from raysal.embedding.decode import decode_image
 from raysal.embedding.finetuned import FineTuned, ModelRecord
 from raysal.embedding.job import embed
+from raysal.embedding.precision import MOST_SLOWER, times_as_long
 from raysal.embedding.queries import encoder_of_pool
-from raysal.embedding.recorded import encoder_fields
+from raysal.embedding.recorded import encoder_fields, source_fields
 from raysal.embedding.rendering import PLAIN, Rendering, Renders, rendering_in
-from raysal.embedding.stretch import STRETCHES, Asinh, Linear
+from raysal.embedding.stretch import STRETCHES, Asinh, Linear, stretch_of
 from raysal.embedding.torch_model import weights_sha256
 from raysal.errors import BadItem, ConfigError, FingerprintMismatch, SourceError
 from raysal.pool import Pool
+from raysal.pool.contents import item_digest
 from raysal.report.thumbnails import read_gallery
 from raysal.rounds.run_labels import RunLabels
 from raysal.sources import detect_source
@@ -150,6 +157,26 @@ def cutouts(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
     return Cutouts(path=path / "sky.fits", catalogue=table, size=SIDE, origin=0, hdu=parts), WANTED
 
 
+def cutouts_of_files(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
+    """A mosaic in a file for each band, each with other borders, and so with the sky at another place."""
+    path.mkdir()
+    mosaic = np.concatenate(list(given), axis=2)
+    sky_of: dict[str, WCS] = {}
+    for border, (name, plane) in enumerate(zip(BANDS, mosaic, strict=True), 1):
+        sky_of[name] = wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [-1e-4, 1e-4], [150.0, 2.0]
+        wcs.wcs.crpix = [border + 1, 2 * border + 1]
+        wide = np.pad(plane[::-1], ((2 * border, 3), (border, 0)))
+        fits.PrimaryHDU(wide, wcs.to_header()).writeto(path / f"{name}.fits")
+    x = [SIDE * at + SIDE / 2 - 0.5 for at in range(len(given))]
+    ra, dec = sky_of["G"].all_pix2world(np.array(x) + 1, np.full(len(x), SIDE / 2 - 0.5 + 2), 0)
+    files = {column: [f"{name}.fits"] * len(x) for column, name in (("u", "R"), ("v", "I"), ("w", "G"))}
+    rows = {"key": list(map(str, range(len(x)))), "ra": ra, "dec": dec, **files}
+    pq.write_table(pa.table(rows), path.with_suffix(".parquet"))
+    how = {"ra_column": "ra", "dec_column": "dec", "image_column": ("u", "v", "w"), "channel_names": ("R", "I", "G")}
+    return Cutouts(path=path, catalogue=path.with_suffix(".parquet"), size=SIDE, **how), WANTED  # type: ignore[arg-type]
+
+
 def array_of(version: int, *, last: bool, names: bool = True, **fields: Any) -> Make:
     def make(path: Path, given: NDArray[Any]) -> tuple[Source, tuple[str, ...]]:
         axes = ("n", "y", "x", "channel") if last else ("n", "channel", "y", "x")
@@ -199,6 +226,7 @@ FORMATS: dict[str, Make] = {
     "FITS cubes of a source": folder_of(cube, ".FITS", NUMBERS),
     "FITS cubes with names": named_cubes,
     "cut-outs": cutouts,
+    "cut-outs of a file each": cutouts_of_files,
     "TIFF pages": folder_of(
         lambda path, planes: tifffile.imwrite(path, planes, photometric="minisblack"), ".tif", NUMBERS
     ),
@@ -225,8 +253,7 @@ def items(source: Source) -> list[Item]:
     return [item for unit in source.units(4) for item in source.read(unit)]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("form", "kind"), one_of_each(product(FORMATS, KINDS)))
 def test_an_encoder_sees_its_channels_in_its_order(form: str, kind: Any, tmp_path: Path) -> None:
     given = sky(2, kind)
     source, names = FORMATS[form](tmp_path / "x", given)
@@ -253,6 +280,23 @@ def test_of_more_channels_than_it_takes_an_encoder_asks_which(form: str, tmp_pat
         looking(()).prepare(item.key, item.payload)
 
 
+def test_a_square_lacks_what_one_of_its_images_lacks(tmp_path: Path) -> None:
+    source, _ = cutouts_of_files(tmp_path / "x", sky())
+    assert isinstance(source, Cutouts)
+    assert items(source)[0].uri == "R.fits, I.fits, G.fits"
+    named = dataclasses.replace(source, channel_names=())
+    assert [item.payload.channels for item in items(named)] == [("u", "v", "w")] * 2
+    (tmp_path / "x" / "I.fits").unlink()
+    assert ["there is no FITS file 'I.fits'" in item.payload.problem for item in items(source)] == [True, True]
+    fits.writeto(tmp_path / "x" / "I.fits", sky(1)[0, 0], fits.getheader(tmp_path / "x" / "R.fits"))
+    *_, second = items(source)
+    assert second.payload.problem.startswith("v: the square around")
+    refused_fields: list[dict[str, Any]] = [{"channels": (0,)}, {"hdu": (0, 1)}, {"channel_names": ("a", "b")}]
+    for wrong in refused_fields:
+        with pytest.raises(ConfigError, match=f"source.{next(iter(wrong))}"):
+            dataclasses.replace(source, **wrong)
+
+
 def test_without_a_stretch_channels_have_the_range_that_is_stated(tmp_path: Path) -> None:
     given = sky(1, np.uint16)
     source, names = FORMATS["Zarr 3, first"](tmp_path / "x", given)
@@ -265,6 +309,42 @@ def test_without_a_stretch_channels_have_the_range_that_is_stated(tmp_path: Path
     source, names = FORMATS["FITS extensions"](tmp_path / "y", sky(1, np.float32))
     with pytest.raises(BadItem, match=r"no fixed range; .* choose a `stretch`"):
         looking(names, None).prepare("0", items(source)[0].payload)
+
+
+SKIES = Path(astropy.__file__).parent
+REAL = {
+    "globular cluster": ("io/fits/hdu/compressed/tests/data/m13.fits", 0),
+    "the same, compressed": ("io/fits/hdu/compressed/tests/data/m13_rice.fits", 1),
+    "pixels without a number": ("io/fits/hdu/compressed/tests/data/compressed_with_nan.fits", 1),
+    "spectrum of a slit": ("io/fits/tests/data/o4sp040b0_raw.fits", 1),
+}
+"""Images that astropy's own tests have."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_skies_are_as_astropy_shows_them(name: str) -> None:
+    """Of both ways that a FITS file is read, with its lowest row in its place."""
+    file, hdu = REAL[name]
+    path = SKIES / file
+    if not path.exists():
+        pytest.skip(f"this astropy has no {file}")
+    with fits.open(path) as opened:
+        data = opened[hdu].data.astype(np.float64)
+    (item,) = items(Fits(path=path, hdu=hdu))
+    percentiles = PercentileInterval(99.5)
+    expected = {
+        "linear": MinMaxInterval()(data),
+        "percentile": percentiles(data),
+        "zscale": ZScaleInterval()(data),
+        "asinh": AsinhStretch(0.1)(percentiles(data)),
+    }
+    for stretch, shares in expected.items():
+        rendering = Rendering(stretch=stretch_of(stretch))
+        levels = 255 * np.nan_to_num(shares)[::-1]
+        for payload in (item.payload, path.read_bytes()):
+            grey = np.asarray(decode_image("x", payload, 0, rendering))[..., 0]
+            assert np.abs(grey - levels).max() < 0.501
+            assert stretch == "zscale" or np.array_equal(grey, np.rint(levels))
 
 
 def test_parts_of_several_types_and_sizes(tmp_path: Path) -> None:
@@ -338,11 +418,12 @@ def test_ordinary_pictures_are_stretched_too() -> None:
         assert np.array_equal(looking(()).prepare("x", file.getvalue()), seen(planes, [0, 1, 2]))
         assert np.array_equal(looking(("B",)).prepare("x", file.getvalue()), seen(planes, [2, 2, 2]))
     file = io.BytesIO()
-    Image.fromarray(colours).save(file, "JPEG", quality=90)
+    Image.fromarray(colours).resize((400, 300)).save(file, "JPEG", quality=90)
     fast = Choice(name="efficientnet_lite0:fast", size=32, stretch="linear").build("encoder", ENCODERS)
     whole = np.asarray(decode_image("x", file.getvalue(), 0, Rendering(stretch=Linear())))
     assert (whole.min(), whole.max()) == (0, 255)
-    assert fast.prepare("x", file.getvalue()).shape == (32, 32, 3)
+    plain = Choice(name="efficientnet_lite0:fast", size=32).build("encoder", ENCODERS)
+    assert np.array_equal(fast.prepare("x", file.getvalue()), plain.prepare("x", whole)), "decoded at full size"
     wide = rng.integers(30_000, 31_000, (SIDE, SIDE)).astype(np.uint16)
     file = io.BytesIO()
     Image.fromarray(wide).save(file, "PNG")
@@ -424,7 +505,7 @@ def test_every_encoder_of_pictures_has_the_fields() -> None:
     assert pictures == {"efficientnet_lite0", "open_clip", "timm", "torch"}, "finetuned has those of its model"
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "torch"])
+@pytest.mark.parametrize("name", deep_unless(["torch"], ["efficientnet_lite0", "torch"]))
 def test_channels_and_stretch_are_in_the_fingerprint(name: str, tmp_path: Path) -> None:
     some: list[dict[str, Any]] = [{"channels": ["a"]}, {"channels": ["a", "b", "c"]}, {"channels": ["c", "b", "a"]}]
     some += [{"stretch": one} for one in STRETCHES]
@@ -549,6 +630,22 @@ def test_renamed_channels_are_a_change(kind: Any, tmp_path: Path) -> None:
     }
 
 
+def test_pixels_of_older_pools_have_the_digests_they_had() -> None:
+    """A name for one channel, and pixels of 8 bits that were bare arrays, change no digest; names of several do."""
+
+    def digest(payload: Any) -> int:
+        return item_digest(3, Item(key="k", payload=payload))
+
+    for shape in ((5, 6), (5, 6, 1), (5, 6, 3)):
+        bare = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        assert digest(bare) == digest(Pixels(values=bare)) == digest(Pixels(values=bare, stated=(0, 9)))
+    wide = np.arange(90, dtype=np.uint16).reshape(5, 6, 3)
+    assert digest(Pixels(values=wide[..., 0])) == digest(Pixels(values=wide[..., 0], channels=("SCI",)))
+    given = [Pixels(values=wide), Pixels(values=wide, stated=(0, 9)), Pixels(values=wide, channels=("a", "b", "c"))]
+    given += [Pixels(values=wide, channels=("c", "b", "a")), Pixels(values=wide.astype(np.int16))]
+    assert len({digest(one) for one in given}) == len(given)
+
+
 def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:
     """As `seen`, from the smallest number to the largest."""
     wide = [planes[at].astype(np.float64) for at in PLACES]
@@ -571,10 +668,50 @@ def seen_linear(planes: NDArray[Any]) -> NDArray[np.uint8]:
 def test_another_way_of_seeing_is_refused_by_field_and_values(
     change: dict[str, Any], message: str, night: Path, tmp_path: Path
 ) -> None:
+    if "precision" in change and times_as_long("bfloat16") > MOST_SLOWER:
+        pytest.skip("this CPU has no instructions for bfloat16")
     encoder = looking()
     embed(Folder(path=night), encoder, tmp_path / "pool", max_quarantine=0.5)
     with pytest.raises(FingerprintMismatch, match=message):
         embed(Folder(path=night), dataclasses.replace(encoder, **change), tmp_path / "pool", max_quarantine=0.5)
+
+
+def test_a_pool_that_cannot_grow_says_it_as_well(tmp_path: Path) -> None:
+    source = Memory(images=list(np.moveaxis(sky(3), 1, -1)), keys=range(3))
+    embed(source, looking(NUMBERS), tmp_path / "pool")
+    with pytest.raises(FingerprintMismatch, match=r"the encoder's stretch is zscale .*, expected asinh"):
+        embed(source, looking(NUMBERS, "zscale"), tmp_path / "pool")
+
+
+def test_without_astropy_a_fits_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = mef(tmp_path / "a.fits", sky(1)[0]).read_bytes()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "astropy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BadItem, match=r"FITS needs the module 'astropy'; pip install 'raysal\[fits\]'"):
+        looking().prepare("a", data)
+
+
+def test_pixels_have_as_many_names_as_channels() -> None:
+    with pytest.raises(BadItem, match=r"4 channels, and 3 names of them \(I, R, G\)"):
+        looking().prepare("a", Pixels(values=np.moveaxis(sky(1)[0], 0, -1), channels=WANTED))
+
+
+def test_names_that_a_source_gives_are_in_its_fingerprint(tmp_path: Path) -> None:
+    mef(tmp_path / "a.fits", sky(1)[0])
+    np.save(tmp_path / "a.npy", sky(1))
+    pq.write_table(pa.table({"key": ["a"], "x": [5], "y": [5]}), tmp_path / "stars.parquet")
+    for source in (
+        Fits(path=tmp_path / "a.fits"),
+        Cutouts(path=tmp_path / "a.fits", catalogue=tmp_path / "stars.parquet", size=3),
+        Array(path=tmp_path / "a.npy", axes="chw"),
+    ):
+        for wrong in (("a", "a"), ("",)):
+            with pytest.raises(ConfigError, match=r"source\.channel_names"):
+                dataclasses.replace(source, channel_names=wrong)
+        named = dataclasses.replace(source, channel_names=("sky",))
+        assert named.fingerprint() != source.fingerprint()
+        assert "channel_names" not in source_fields(source)[1]
+        assert source_fields(named)[1]["channel_names"] == ("sky",)
 
 
 def test_what_a_pool_was_begun_without_is_refused_too(night: Path, tmp_path: Path) -> None:

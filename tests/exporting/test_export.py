@@ -30,14 +30,14 @@ from tiers import deep_unless
 import raysal
 from raysal.errors import ConfigError, Damaged, LabelError, MediaLost, MissingExtra, PoolError, RunError, SourceError
 from raysal.exporting import FORMS
-from raysal.exporting.base import Entry, Media
+from raysal.exporting.base import Entry, Media, media_of
 from raysal.exporting.media import Listing
 from raysal.exporting.tar import TarShard
 from raysal.labels import read_labels
 from raysal.pool import Pool, open_pool
 from raysal.sources import SOURCES
 from raysal.sources.listing import units_of, wanted_positions
-from raysal.types import Item, Modality, Unit
+from raysal.types import Item, Modality, Pixels, Unit
 
 TINY = ("--encoder", "torch:tiny_encoder:build", "--size", 12)
 ODD = ("even/v1.2 ü.jpg", "even/a%b.JPG", "odd/x.y/z.png")
@@ -204,6 +204,18 @@ def test_webdataset_has_media_and_json_side_by_side(home: Path, tmp_path: Path) 
         assert name.endswith(".jpg")
         assert name.count(".") == 1
     assert len(list((tmp_path / "out" / "data").iterdir())) == 2
+
+
+def test_numbers_of_a_file_are_exported_as_they_are() -> None:
+    """Of 8 bits a picture, else an array; both are read back to the bit."""
+    wide = np.random.default_rng(0).normal(size=(5, 6, 4)).astype(np.float32)
+    made = media_of(Item(key="a", payload=Pixels(values=wide, channels=tuple("GIRH"), stated=(0, 1))))
+    assert made.suffix == ".npy"
+    assert np.array_equal(np.load(io.BytesIO(made.content)), wide)
+    plain = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+    made = media_of(Item(key="a", payload=Pixels(values=plain, channels=tuple("GIR"))))
+    assert made.suffix == ".png"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(made.content))), plain)
 
 
 def test_long_names_and_media_of_any_size_are_read_by_every_tar(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cli_tools import cli
 from killed_runs import FIELDS, trace
 from object_store import ObjectStore
+from part_pools import make_part_pool, owners_by_size
 from pools import make_pool, mixture
 
 from raysal.buckets import retries
@@ -53,6 +54,19 @@ def test_the_picks_are_those_over_the_pool_on_a_disk(local: Path, url: str, tmp_
     assert cli("status", tmp_path / "run", "--json").json["pool"] == str(local / "pool")
     resume(tmp_path / "run", pool=url)
     assert cli("status", tmp_path / "run", "--json").json["pool"] == url
+
+
+@pytest.mark.parametrize("parts", [{"by": "owner"}, {"by": "owner", "labels_of": "part"}])
+def test_a_run_by_owner_picks_there_as_on_a_disk(parts: dict[str, str], bucket_store: ObjectStore, tmp_path: Path):
+    owners = owners_by_size([1, 3, 2] * 20)
+    vectors, labels = mixture(len(owners), 8, classes=3, seed=1)
+    carried = {"label": [labels[owners.index(owner)] for owner in owners]}
+    make_part_pool(tmp_path / "pool", vectors, owners, chunk_rows=50, carried=carried)
+    bucket_store.put_folder(tmp_path / "pool", "owners/")
+    own = {**FIELDS, "parts": parts, "narrow": "none", "rounds": {"count": 2, "k": 5, "holdout": 0.2}}
+    for name, pool in (("here", str(tmp_path / "pool")), ("there", f"{bucket_store.url}/owners")):
+        run(parse_config({**own, "pool": pool}), tmp_path / name)
+    assert trace(tmp_path / "here") == trace(tmp_path / "there")
 
 
 def test_actors_of_ray_open_the_pool_by_its_url(local: Path, url: str, ray_session: None, tmp_path: Path) -> None:

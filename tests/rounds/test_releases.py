@@ -42,9 +42,8 @@ def test_what_is_released_is_offered_again_and_stays_released(pool: Pool, tmp_pa
         assert set(session.query(2).keys) == set(first.keys[2:4])
         session.tell({first.keys[5]: "a"})  # a label that comes late is taken
         assert session.status().labeled == 3
-    with RunLabels.open(tmp_path / "run") as labels:
-        assert labels.release() == ITEMS - 3
-        assert labels.release() == 0
+        assert session.release() == ITEMS - 3
+        assert session.release() == 0
 
 
 def test_a_round_that_a_crash_left_unleased_is_leased(

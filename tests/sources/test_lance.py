@@ -20,6 +20,7 @@ from PIL import Image
 
 import raysal
 from raysal.embedding.job import embed
+from raysal.embedding.missing import remove_missing
 from raysal.embedding.precomputed import Precomputed
 from raysal.errors import MissingExtra, SourceError
 from raysal.pool import open_pool
@@ -170,6 +171,15 @@ def test_a_compaction_changes_no_id(tmp_path: Path) -> None:
     report = make(source, tmp_path / "pool")
     assert (report.added, report.replaced) == (0, 0)
     assert held(open_pool(tmp_path / "pool")) == before
+
+
+def test_rows_that_were_deleted_are_taken_out_as_missing(tmp_path: Path) -> None:
+    table = written(tmp_path / "t.lance")
+    make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool")
+    table.delete("key in ('k2', 'k9')")
+    assert make(LanceTable(path=tmp_path / "t.lance"), tmp_path / "pool").embedded == 0
+    remove_missing(tmp_path / "pool", most=0.5)
+    assert set(held(open_pool(tmp_path / "pool"))) == {f"k{row}" for row in range(10)} - {"k2", "k9"}
 
 
 def test_of_a_grown_table_only_new_fragments_are_read(tmp_path: Path, bucket_store: ObjectStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_a_full_disk_ends_the_keeping_and_not_the_listing(room: int) -> None:
         list(kept_rows("a", listing))
         list(kept_rows("a", listing))
         assert listing.made == 3
+
+
+def test_without_a_place_for_temporary_files_each_listing_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    listing = Counted()
+    with listed_once():
+        for _ in range(2):
+            assert list(kept_rows("a", listing)) == ROWS
+    assert listing.made == 2
+
+
+def test_nothing_is_left_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with listed_once():
+        list(kept_rows("a", Counted()))
+        assert len(list(tmp_path.rglob("*"))) == 2
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["folder", "npy"])

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lance
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from changing_sources import ROWS, Row, columns, write_folder, write_shards
@@ -17,6 +19,7 @@ from growing_pools import contents, held, make
 from object_store import ObjectStore
 
 import raysal
+from raysal.embedding.missing import remove_missing
 from raysal.errors import BadItem, ConfigError, SourceChanged, SourceError
 from raysal.pool import open_pool
 from raysal.sources import detect_source
@@ -103,6 +106,16 @@ def test_a_folder_is_added_to_a_pool_of_one(kind: str, tmp_path: Path) -> None:
     assert held(open_pool(tmp_path / "pool")) == now
 
 
+def test_what_is_gone_from_one_folder_is_taken_out_as_missing(tmp_path: Path) -> None:
+    source = several("folder", tmp_path, *HALVES)
+    make(source, tmp_path / "pool")
+    (tmp_path / "a" / "k3.png").unlink()
+    report = make(source, tmp_path / "pool")
+    assert (report.gone, report.embedded) == (1, 0)
+    remove_missing(tmp_path / "pool", most=0.5)
+    assert set(held(open_pool(tmp_path / "pool"))) == {row.key for row in ROWS} - {"k3.png"}
+
+
 def test_a_folder_that_is_not_named_any_more_is(tmp_path: Path) -> None:
     source = several("folder", tmp_path, *HALVES)
     make(source, tmp_path / "pool")
@@ -164,13 +177,15 @@ def test_paths_of_several_kinds_or_of_a_source_that_takes_one_are_refused(tmp_pa
         detect_source([tmp_path / "a", tmp_path / "t"])
     with pytest.raises(ConfigError, match="no path is given"):
         detect_source([])
-    import numpy as np
-
     for name in ("x.npy", "y.npy"):
         np.save(tmp_path / name, np.ones((2, 2), np.float32))
     with pytest.raises(ConfigError, match=r"2 paths, and the source 'npy' takes one; name a folder that holds all"):
         detect_source([tmp_path / "x.npy", tmp_path / "y.npy"])
     assert detect_source([tmp_path / "x.npy"]) == Npy(path=tmp_path / "x.npy")
+    for name in ("1.lance", "2.lance"):
+        lance.write_dataset(columns(ROWS), tmp_path / name)
+    with pytest.raises(ConfigError, match="a Lance table is one folder"):
+        detect_source([tmp_path / "1.lance", tmp_path / "2.lance"])
 
 
 def test_files_by_name_and_patterns_are_roots_too(tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ from raysal.errors import BadItem
 from raysal.pool import Pool, open_pool
 from raysal.pool.owners import OwnersOf
 from raysal.pool.removing import remove_items
+from raysal.prediction.sheets import Seer
 from raysal.sources.boxes import Boxes
 from raysal.sources.folder import Folder
 from raysal.sources.text import Text, text_of_parts
 from raysal.web.catalogue import Catalogue, Entry
 from raysal.web.composed import CELL, EDGE, GAP, Composed, evenly
+from raysal.web.label_studio import Backend
 from raysal.web.media import Media
 from raysal.web.payloads import Payloads
 
@@ -150,6 +152,23 @@ def test_windows_are_seen_as_the_text_that_they_were_cut_from(chunk_rows, tmp_pa
     assert text == f"… {words(6, 304)} … {words(6, 312)}"
 
 
+def test_of_ready_vectors_the_file_of_the_owner_is_shown_or_that_of_its_first_part(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name, side in (("a0.png", 5), ("a1.png", 6), ("b.png", 7), ("b0.png", 8)):
+        Image.new("RGB", (side, 4)).save(tmp_path / "files" / name)
+    keys, owners = ["a0.png", "a1.png", "b0.png", "c"], ["a", "a", "b.png", None]
+    pool = make_part_pool(tmp_path / "pool", np.eye(4), owners, keys=keys)
+    catalogue = Catalogue(OwnersOf(pool))
+    payloads = Payloads(OwnersOf(pool), tmp_path / "files", catalogue.parts)
+    media = Media(OwnersOf(pool), payloads)
+    for key, width in (("a", 5), ("b.png", 7)):
+        entry = entry_of(pool, catalogue, key)
+        assert payloads.kind(entry, False) == "image"
+        assert picture(media.picture(entry, 64, small=False)).width == width
+    assert payloads.kind(entry_of(pool, catalogue, "c"), False) == "vector"
+    assert catalogue.carried(entry_of(pool, catalogue, "a").id) == {}, "the owner's key is not said twice"
+
+
 def test_parts_that_are_no_windows_are_joined_by_lines():
     assert text_of_parts([("a", "one two"), ("b", "three")], 0) == "one two\n\nthree"
     assert text_of_parts([("a#0", "one two"), ("a#1", "two three")], 1) == "one two three"
@@ -202,6 +221,28 @@ def test_the_page_hands_out_owners_and_orders_them_by_their_means(run):
         with raysal.Session.open(run, read_only=True) as other:
             assert {item.key for item in other.ledger.labels()} == set(keys)
         assert session.status().items == 60
+
+
+def test_label_studio_is_told_what_the_head_says_of_owners(tmp_path):
+    """Also by a process that has chosen no batch, whose fleet shows parts at first."""
+    owned = owners_by_size([3] * 40)
+    x = np.random.default_rng(0).normal(size=(len(owned), 5))
+    pool = make_part_pool(tmp_path / "pool", x, owned, chunk_rows=10)
+    keys = list(dict.fromkeys(owned))
+    with raysal.Session(tmp_path / "run", pool.path, **BY) as session:
+        session.query()
+        session.tell({key: "ab"[int(x[3 * place : 3 * place + 3, 0].sum() > 0)] for place, key in enumerate(keys[:20])})
+        session.finish()
+    with raysal.Session(tmp_path / "run") as session:
+        found = Backend(session).predict([{"data": {"raysal_key": key}} for key in keys])
+        said = {
+            key: one["result"][0]["value"]["choices"][0] for key, one in zip(keys, found, strict=True) if one["result"]
+        }
+        owners = OwnersOf(pool)
+        ids = np.concatenate([chunk.ids() for chunk in owners.chunks])
+        vectors = np.concatenate([chunk.vectors() for chunk in owners.chunks])
+        wanted, _ = Seer(head=session.current_head()).predict(vectors)
+    assert said == {key: wanted[ids.tolist().index(id)] for key, id in owners.ids_of(keys).items()}
 
 
 @pytest.fixture(scope="module")
