@@ -67,8 +67,9 @@ def moved_source(path: str | Path, recorded: Mapping[str, Any]) -> Source:
     name, fields = source_fields(found)
     if name != recorded["name"]:
         return found
-    places = {field: fields[field] for field in places_of(found)}
-    return Choice(name=name, **{**recorded.get("config", {}), **places}).build("source", SOURCES)
+    places = {field: fields[field] for field in places_of(found) if field in fields}
+    rest = {field: value for field, value in recorded.get("config", {}).items() if field != "also"}
+    return Choice(name=name, **{**rest, **places}).build("source", SOURCES)
 
 
 def _built(pool: Pool) -> Source:

@@ -18,6 +18,7 @@ from tiers import deep_unless
 from trees import picture
 
 from raysal.cli import main
+from raysal.pool import Pool
 
 KEYS = ["Straße", "b – c", "雪.png", "a\x1b[1m", "no", "e"]
 ENCODINGS = ["ascii", "latin-1", "cp1252", "utf-8"]
@@ -186,13 +187,19 @@ def test_a_folder_of_photos_is_the_same_in_an_ascii_locale(
 @pytest.mark.parametrize("option", ["--out=~/pool", "--out=~", "--out ~/pool", "--out ~"])
 def test_an_option_with_the_home_directory(tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shells leave `~` alone behind an equals sign, and inside quotes."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     pq.write_table(pa.table({"key": ["a"], "vector": [[1.0]]}), tmp_path / "v.parquet")
-    assert run_in("utf-8", "embed", "~/v.parquet", *option.split()).code == 0
-    assert (tmp_path / option.partition("~")[2].strip("/") / "pool.json").exists()
+    assert run_in("utf-8", "embed", "~/../v.parquet", *option.split()).code == 0
+    assert (home / option.partition("~")[2].strip("/") / "pool.json").exists()
 
 
-def test_a_pattern_that_the_shell_replaced_is_told(tmp_path: Path) -> None:
-    answer = run_in("utf-8", "embed", "a.parquet", "b.parquet", "--out", tmp_path / "pool")
-    assert answer.code == 2
-    assert "quote a pattern" in answer.err
+def test_a_pattern_that_the_shell_replaced_is_the_same_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        pq.write_table(pa.table({"key": [name], "vector": [[1.0, 2.0]]}), f"{name}.parquet")
+    assert run_in("utf-8", "embed", "*.parquet", "--out", "quoted").code == 0
+    assert run_in("utf-8", "embed", "a.parquet", "b.parquet", "--out", "replaced").code == 0
+    pools = [Pool(tmp_path / name) for name in ("quoted", "replaced")]
+    assert pools[0].contents == pools[1].contents
