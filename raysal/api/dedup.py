@@ -50,7 +50,8 @@ def dedup(
         What became of each item: `.kept`, `.dropped`, `.groups`, `.table()` and `.write("dedup.parquet")`.
 
     Raises:
-        ConfigError: the threshold is none, an argument is of the wrong type, or the column has no order.
+        ConfigError: the threshold is none, or so low that too many pairs are near; an argument is of the wrong type,
+            or the column has no order.
         UnknownName: there is no such backend.
         PoolError: the pool cannot be opened, or has no such column.
         RunError: another process looks for the pairs of this pool.

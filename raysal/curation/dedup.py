@@ -148,7 +148,7 @@ def find_near_duplicates(
         What became of each item.
 
     Raises:
-        ConfigError: the threshold is none, or the column cannot be put in order.
+        ConfigError: the threshold is none, or so low that too many pairs are near; or the column has no order.
         PoolError: the pool has no such column.
         RunError: another process looks for the pairs of the pool.
         Damaged: a file is not as it was written.

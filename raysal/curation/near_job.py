@@ -103,6 +103,7 @@ def find_near_pairs(
         What was done; the plan's threshold may be lower than the one asked for.
 
     Raises:
+        ConfigError: the threshold is so low that too many pairs are near.
         RunError: another process is at work on the folder.
         Damaged: a file is not as it was written.
     """

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.curation.cells import Cells
+from raysal.errors import ConfigError
 from raysal.narrowing.duplicates import exact_similarities
 from raysal.numerics import shared_out, slices
 from raysal.scoring.similarity import unit_rows
@@ -27,6 +28,8 @@ from raysal.types import Metric
 
 COLUMNS = 1024
 """Rows of one unit that are compared at once with a cell of the other: products of 2 MB for 512 rows a cell."""
+MOST_PAIRS = 2**26
+"""Near pairs of two units, at most: 1.6 GB, some 500 for each row. With more, the threshold is far too low."""
 PAIRS_AT_ONCE = 2**14
 """Pairs that are decided together in double precision: some 100 MB for 256 numbers."""
 
@@ -180,13 +183,23 @@ def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, 
 
     Returns:
         The pairs, in order of their ids, the smaller one first.
+
+    Raises:
+        ConfigError: there are more than `MOST_PAIRS`.
     """
+    count = [0]
 
     def of_cell(cell: int) -> Pairs:
-        found = [
-            _near_among(left, right, rows, columns, threshold, metric)
-            for rows, columns in _candidates(left, right, cell, radius_of(threshold, metric))
-        ]
+        found = []
+        for rows, columns in _candidates(left, right, cell, radius_of(threshold, metric)):
+            found.append(_near_among(left, right, rows, columns, threshold, metric))
+            count[0] += len(found[-1].first)
+            if count[0] > MOST_PAIRS:
+                near = f"{threshold:g}" if metric == "cosine" else f"a squared distance of {-threshold:g}"
+                rows_of = f"{len(left.ids):,} and {len(right.ids):,} items"
+                problem = f"more than {MOST_PAIRS:,} pairs between {rows_of} are near at {near}"
+                fix = "use a higher threshold" if metric == "cosine" else "use a smaller distance"
+                raise ConfigError("threshold", problem, fix)
         return Pairs.joined(found)
 
     cells = np.flatnonzero(np.diff(left.starts))

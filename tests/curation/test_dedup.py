@@ -200,6 +200,17 @@ def test_zero_vectors_are_near_one_another_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_too_low_a_threshold_is_refused_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_pairs, "MOST_PAIRS", 300)
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(12))
+    with pytest.raises(ConfigError, match=r"more than 300 pairs between .* are near at 0\.1; use a higher threshold"):
+        run(pool, 0.1)
+    monkeypatch.undo()
+    assert said(run(pool, 0.95)) == slow(pool, 0.95, list(range(len(pool))))
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.01, -1, float("nan"), True, "0.9"])
 def test_a_threshold_that_is_none_is_refused(tmp_path: Path, threshold: Any) -> None:
     pool = make_pool(tmp_path / "pool", vectors_with_copies(9, 20))
