@@ -158,7 +158,7 @@ class Unit:
         return cls(
             ids=ids[order],
             vectors=vectors[order],
-            zero=~vectors[order].any(1),
+            zero=np.asarray(~vectors[order].any(axis=1), bool),
             rows=wide,
             cell=cell,
             starts=starts,
