@@ -5,10 +5,14 @@ from one centroid as from the other. A point x of cell i is (|x - c_j|^2 - |x - 
 and every point of cell j lies beyond it. So if x is within r of a point of cell j, it is at most r away from the plane:
 otherwise x need not be compared with any row of j. By the same rule from the other side, where it must be compared with
 some, it need not be with most of them (generalised hyperplanes: Uhlmann 1991; joins by them: Jacox & Samet 2008).
+
+Rows are turned to their main axes first: then some leading numbers hold most of a distance, and a product of these alone
+bounds it from below.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,24 +20,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import DRIVER_ROWS, slices
+from raysal.numerics import DRIVER_ROWS, one_thread, round_up, slices
 from raysal.strategies.engine.distances import slack
 from raysal.strategies.engine.kmeans import k_means
 
 ITERATIONS = 8
 """Of the clustering. Bounds hold for any centroids; more iterations save a few percent of the comparisons."""
+LEADING_SHARE = 0.95
+"""Share of the variance that the leading numbers of a row hold. With 0.9 four times as many pairs are left to look at
+again, with 0.98 the products take twice the time (256 numbers of images)."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Centroids, and how far they are from one another."""
+    """Centroids, how far they are from one another, and the axes that rows are turned to."""
 
     centroids: NDArray[np.float32]
-    """[c, d], about `origin`"""
+    """[c, d], turned"""
     origin: NDArray[np.float32]
     """[d], which is taken off every row: far from zero, products in single precision would say little"""
+    axes: NDArray[np.float32]
+    """[d, d], orthogonal up to rounding; columns by falling variance"""
+    leading: int
+    """how many axes hold `LEADING_SHARE` of the variance, rounded up"""
     between: NDArray[np.float32]
-    """distances [c, c]"""
+    """distances of centroids [c, c]"""
 
     @classmethod
     def of(cls, sample: NDArray[np.float32], count: int, key: int) -> Self:
@@ -47,51 +58,107 @@ class Cells:
         Returns:
             The cells, the same for the same arguments.
         """
-        clusters = k_means(sample, count, key, iterations=ITERATIONS)
-        return cls.around(clusters.centroids)
+        origin = sample.astype(np.float64).mean(0).astype(np.float32)
+        about = (sample - origin).astype(np.float64)
+        with one_thread(numpy=True):
+            variance, axes = np.linalg.eigh(about.T @ about)
+        turned = (sample - origin) @ axes[:, ::-1].astype(np.float32)
+        share = np.cumsum(np.maximum(variance[::-1], 0))
+        enough = int(np.searchsorted(share, LEADING_SHARE * share[-1])) + 1
+        centroids = k_means(turned, count, key, iterations=ITERATIONS).centroids
+        leading = min(round_up(enough), sample.shape[1])
+        return cls.around(centroids.astype(np.float32), origin, axes[:, ::-1].astype(np.float32), leading)
 
     @classmethod
-    def around(cls, centroids: NDArray[np.floating]) -> Self:
+    def around(
+        cls,
+        centroids: NDArray[np.float32],
+        origin: NDArray[np.float32],
+        axes: NDArray[np.float32],
+        leading: int,
+    ) -> Self:
         """Make the cells of centroids.
 
         Args:
-            centroids: [c, d], c >= 1.
+            centroids: [c, d], c >= 1, turned.
+            origin: [d].
+            axes: [d, d].
+            leading: how many of them.
 
         Returns:
             The cells.
         """
-        origin = centroids.astype(np.float64).mean(0).astype(np.float32)
-        about = (centroids - origin).astype(np.float32)
-        wide = torch.from_numpy(about.astype(np.float64))
+        wide = torch.from_numpy(centroids.astype(np.float64))
         between = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
-        return cls(about, origin, between.float().numpy())
+        return cls(centroids, origin, np.ascontiguousarray(axes), leading, between.float().numpy())
 
     def __len__(self) -> int:
         return len(self.centroids)
 
-    def within_reach(self, rows: NDArray[np.float32], radius: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Assign rows to cells, and find the cells that may hold a row within a radius of them. O(n c d).
+    def turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows about the origin, turned to the axes. O(n d^2).
 
         Args:
-            rows: [n, d], about the origin.
+            rows: [n, d].
+
+        Returns:
+            [n, d]. Distances are off by `rounding` at most.
+        """
+        out = np.empty_like(rows)
+        axes = torch.from_numpy(self.axes)
+        for piece in slices(len(rows), DRIVER_ROWS):
+            out[piece] = (torch.from_numpy(rows[piece] - self.origin) @ axes).numpy()
+        return out
+
+    def rounding(self, largest: float) -> float:
+        """By how much the distance of two turned rows is off, at most.
+
+        A product of a row with d axes errs in each number by d u |x| (Higham 2002, section 3.1), so by d^1.5 u |x| in
+        length; the axes themselves are rounded, and orthogonal, up to a few u d.
+
+        Args:
+            largest: length of a row about the origin, at most.
+
+        Returns:
+            A bound on the error.
+        """
+        d = len(self.origin)
+        return 2 * largest * (d * math.sqrt(d) + 16 * d) * math.ldexp(1.0, -24)
+
+    def assigned(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The cell of each row. O(n c d).
+
+        Args:
+            rows: [n, d], turned.
+
+        Returns:
+            [n]. A row may be in a cell whose centroid is not nearer than another one, up to rounding.
+        """
+        cell = np.empty(len(rows), np.int64)
+        for piece in slices(len(rows), DRIVER_ROWS):
+            cell[piece] = self._values(torch.from_numpy(rows[piece])).argmin(1).numpy()
+        return cell
+
+    def within_reach(self, rows: torch.Tensor, cell: int, radius: float) -> NDArray[np.bool_]:
+        """The cells that may hold a row within a radius of rows of one cell. O(n c d).
+
+        Args:
+            rows: [n, d], turned, all of them in the cell.
+            cell: which one.
             radius: a distance, at least 0.
 
         Returns:
-            The cell of each row [n]; and bool [n, c], true for its own cell.
+            bool [c, n], true for their own cell.
         """
-        own, reach = np.empty(len(rows), np.int64), np.empty((len(rows), len(self)), bool)
-        centroids, between = torch.from_numpy(self.centroids), torch.from_numpy(self.between)
-        sq_centroids = (centroids.double() ** 2).sum(1)
-        share = slack((centroids,))
-        for piece in slices(len(rows), DRIVER_ROWS):
-            some = torch.from_numpy(rows[piece])
-            sq_rows = (some.double() ** 2).sum(1, keepdim=True)
-            # |x - c|^2 - |x|^2: only differences of them are used. The error of each is a share of the two norms.
-            values = sq_centroids.float() - (some @ centroids.T) * 2
-            least, cell = values.min(1, keepdim=True)
-            # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
-            error = 4 * share * (sq_rows + sq_centroids.max()).float()
-            own[piece] = cell[:, 0].numpy()
-            limit = between[cell[:, 0]] * (2 * radius * (1 + share)) + error
-            reach[piece] = (values - least <= limit).numpy()
-        return own, reach
+        values, share = self._values(rows), slack((rows,))
+        sq_rows, sq_centroids = (rows * rows).sum(1), float((self.centroids.astype(np.float64) ** 2).sum(1).max())
+        # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
+        error = 8 * share * (sq_rows * (1 + share) + sq_centroids)
+        limit = torch.from_numpy(self.between[cell]) * (2 * radius * (1 + share))
+        reached = values - (values[:, cell] + error)[:, None] <= limit
+        return reached.T.contiguous().numpy()
+
+    def _values(self, rows: torch.Tensor) -> torch.Tensor:
+        """|x - c|^2 - |x|^2 of turned rows: only differences of them are used. Errors are a share of the two norms."""
+        centroids = torch.from_numpy(self.centroids)
+        return (centroids.double() ** 2).sum(1).float() - (rows @ centroids.T) * 2

@@ -1,7 +1,7 @@
 """The files of the near pairs of a pool, which later calls read again: for another threshold, and of a pool that grew.
 
     plan.json           which pairs they are, and where units end (sealed)
-    cells.arrow         the centroids of the cells
+    cells.arrow         the origin, the axes and the centroids of the cells
     pairs/00000.arrow   the near pairs of two units, and the items that have the vector of an earlier one
     commits/00000.json  the number of pairs, and the bytes and sha256 of the file (sealed)
 
@@ -141,9 +141,10 @@ def keep_cells(folder: Path, cells: Cells) -> str:
     Returns:
         The sha256 of the file.
     """
-    centroids = (cells.centroids + cells.origin).astype(np.float32)
-    rows = pa.FixedSizeListArray.from_arrays(array_of(centroids.ravel(), pa.float32()), centroids.shape[1])
-    write_file(folder / CELLS, lambda temporary: _write(temporary, {"centroid": rows}))
+    rows = np.concatenate([cells.origin[None], cells.axes, cells.centroids])
+    column = pa.FixedSizeListArray.from_arrays(array_of(rows.ravel(), pa.float32()), rows.shape[1])
+    leading = array_of(np.full(len(rows), cells.leading, np.int64), pa.int64())
+    write_file(folder / CELLS, lambda temporary: _write(temporary, {"row": column, "leading": leading}))
     return sha256_of(folder / CELLS)
 
 
@@ -161,9 +162,11 @@ def read_cells(folder: Path, plan: NearPlan) -> Cells:
         Damaged: the file is not as it was written.
     """
     check_bytes(folder / CELLS, plan.cells, FIX.format(folder))
-    column = _read(folder / CELLS).column("centroid")
-    values: NDArray[np.float32] = numbers_of(column.values)
-    return Cells.around(values.reshape(len(column), -1))
+    batch = _read(folder / CELLS)
+    values: NDArray[np.float32] = numbers_of(batch.column("row").values)
+    rows = np.array(values.reshape(batch.num_rows, -1))
+    dim = rows.shape[1]
+    return Cells.around(rows[dim + 1 :], rows[0], rows[1 : dim + 1], int(numbers_of(batch.column("leading"))[0]))
 
 
 def stage_pairs(folder: Path, number: int, pairs: Pairs, copies: NDArray[np.int64]) -> Staged:

@@ -30,6 +30,8 @@ COLUMNS = 1024
 """Rows of one unit that are compared at once with a cell of the other: products of 2 MB for 512 rows a cell."""
 MOST_PAIRS = 2**26
 """Near pairs of two units, at most: 1.6 GB, some 500 for each row. With more, the threshold is far too low."""
+CANDIDATES_AT_ONCE = 2**13
+"""Pairs that are looked at again together, by all of their numbers: they stay in the cache."""
 PAIRS_AT_ONCE = 2**14
 """Pairs that are decided together in double precision: some 100 MB for 256 numbers."""
 
@@ -104,7 +106,8 @@ class Pairs(NamedTuple):
 class Unit:
     """Rows that are compared together, in the order of their cells, each distinct vector once.
 
-    Memory: 4 bytes a number of the vectors, 2 more for what they were, and a byte for each row and cell.
+    Memory: 4 bytes a number of the vectors and of their leading numbers, 2 more for what they were, and a byte for each
+    row and cell.
     """
 
     ids: NDArray[np.int64]
@@ -114,7 +117,13 @@ class Unit:
     zero: NDArray[np.bool_]
     """whether all numbers of a vector are 0, [n]"""
     rows: torch.Tensor
-    """float32 [n, d + 2]: the rows x about the origin of the cells, as they are compared, then 1 and -|x|^2 / 2"""
+    """float32 [n, d], as they are compared, turned to the axes of the cells"""
+    sq_norms: torch.Tensor
+    """of these, float32 [n]"""
+    leading: torch.Tensor
+    """float32 [n, l + 3]: the l leading numbers of a row x, the length of the rest, 1, and -|x|^2 / 2"""
+    rounding: float
+    """by how much the distance of one of them to a row that is near is off, because both were turned"""
     cell: NDArray[np.int64]
     """of each row [n], ascending"""
     starts: NDArray[np.int64]
@@ -130,7 +139,7 @@ class Unit:
     def of(
         cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric, cells: Cells, radius: float
     ) -> Self:
-        """Make a unit.
+        """Make a unit. O(n d (c + d)).
 
         Args:
             ids: [n], ascending.
@@ -146,24 +155,36 @@ class Unit:
         copy = np.setdiff1d(np.arange(len(ids)), first, assume_unique=True)
         copies = np.stack([ids[copy], ids[first[of[copy]]]], axis=1)
         kept = np.sort(first)
-        ids, vectors = ids[kept], vectors[kept]
-        rows = compared_rows(vectors, metric) - cells.origin
-        cell, reach = cells.within_reach(rows, radius)
+        rows = cells.turned(compared_rows(vectors[kept], metric))
+        cell = cells.assigned(rows)
         order = np.argsort(cell, kind="stable")
-        cell, reach = cell[order], reach[order]
+        cell, ids, vectors, rows = cell[order], ids[kept[order]], vectors[kept[order]], rows[order]
         starts = np.searchsorted(cell, np.arange(len(cells) + 1))
-        wide = torch.ones(len(rows), rows.shape[1] + 2)
-        wide[:, :-2] = torch.from_numpy(rows[order])
-        wide[:, -1] = -((wide[:, :-2].double() ** 2).sum(1) / 2).float()
+        placed, lead = torch.from_numpy(rows), cells.leading
+        sq_norms = torch.linalg.vector_norm(placed, dim=1) ** 2
+        # A row of another unit that is near to one of these is hardly longer.
+        rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
+        reached_by = np.zeros((len(cells), len(rows)), bool)
+        reaches = np.zeros((len(cells), len(cells)), bool)
+        for at, (low, high) in enumerate(itertools.pairwise(starts.tolist())):
+            reached = cells.within_reach(placed[low:high], at, radius + rounding)
+            reached_by[:, low:high], reaches[at] = reached, reached.any(1)
+        leading = torch.ones(len(rows), lead + 3)
+        leading[:, :lead] = placed[:, :lead]
+        leading[:, lead] = torch.linalg.vector_norm(placed[:, lead:], dim=1)
+        leading[:, -1] = -sq_norms / 2
         return cls(
-            ids=ids[order],
-            vectors=vectors[order],
-            zero=np.asarray(~vectors[order].any(axis=1), bool),
-            rows=wide,
+            ids=ids,
+            vectors=vectors,
+            zero=np.asarray(~vectors.any(axis=1), bool),
+            rows=placed,
+            sq_norms=sq_norms,
+            leading=leading,
+            rounding=rounding,
             cell=cell,
             starts=starts,
-            reached_by=np.ascontiguousarray(reach.T),
-            reaches=np.stack([reach[low:high].any(0) for low, high in itertools.pairwise(starts)]),
+            reached_by=reached_by,
+            reaches=reaches,
             copies=copies,
         )
 
@@ -210,27 +231,38 @@ def _candidates(
     left: Unit, right: Unit, cell: int, radius: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Positions [p] in a cell of the left, and [p] on the right, whose distance is not surely above the radius."""
-    share = slack((left.rows,))
-    # The product x . y - |x|^2 / 2 - |y|^2 / 2 is minus half of the squared distance, up to a share of the norms.
-    limit = -radius * radius / 2 * (1 + share)
+    share, sq_radius = slack((left.leading,)), (radius + left.rounding) ** 2
     low, high = left.starts[cell], left.starts[cell + 1]
     others = np.flatnonzero(right.reached_by[cell] & left.reaches[cell][right.cell])
     if left is right:
         others = others[others > low]
-    x = left.rows[low:high].clone()
+    # Of leading numbers a and b, and of the lengths r and s of the rest, a . b + r s >= x . y (Cauchy and Schwarz). So
+    # a . b + r s - |x|^2 / 2 - |y|^2 / 2 is at least minus half of the squared distance, up to a share of the norms.
+    x = left.leading[low:high].clone()
     x[:, -2:] = x[:, -2:].flip(1)
     x[:, -2] *= 1 - share
     for piece in slices(len(others), COLUMNS):
         own = torch.from_numpy(others[piece])
-        y = right.rows[own]
+        y = right.leading[own]
         y[:, -1] *= 1 - share
-        row, column = np.divmod(np.flatnonzero((x @ y.T >= limit).numpy()), len(own))
+        row, column = np.divmod(np.flatnonzero((x @ y.T >= -sq_radius / 2 * (1 + share)).numpy()), len(own))
         rows, columns = row + low, others[piece][column]
         if left is right:
             later = columns > rows
             rows, columns = rows[later], columns[later]
-        if len(rows):
-            yield rows, columns
+        for some in slices(len(rows), CANDIDATES_AT_ONCE):
+            near = _may_be_near(left, right, rows[some], columns[some], sq_radius, share)
+            yield rows[some][near], columns[some][near]
+
+
+def _may_be_near(
+    left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], sq_radius: float, share: float
+) -> NDArray[np.bool_]:
+    """Whether pairs are not surely farther apart, by all of their numbers."""
+    a, b = torch.from_numpy(rows), torch.from_numpy(columns)
+    sq_distances = torch.linalg.vector_norm(left.rows[a] - right.rows[b], dim=1) ** 2
+    error = share * (left.sq_norms[a] + right.sq_norms[b] + sq_radius)
+    return np.asarray((sq_distances <= sq_radius + error).numpy(), bool)
 
 
 def _near_among(

@@ -117,8 +117,8 @@ def test_most_pairs_are_not_compared() -> None:
     centres = rng.standard_normal((40, 32))
     vectors = (centres[rng.integers(40, size=2000)] + 0.1 * rng.standard_normal((2000, 32))).astype(np.float16)
     cells = Cells.of(compared_rows(vectors, "cosine"), 40, 1)
-    _, reach = cells.within_reach(compared_rows(vectors, "cosine") - cells.origin, radius_of(0.99, "cosine"))
-    assert reach.mean() < 0.1
+    unit = Unit.of(np.arange(2000), vectors, "cosine", cells, radius_of(0.99, "cosine"))
+    assert unit.reached_by.mean() < 0.1
 
 
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))
