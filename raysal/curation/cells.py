@@ -6,8 +6,8 @@ and every point of cell j lies beyond it. So if x is within r of a point of cell
 otherwise x need not be compared with any row of j. By the same rule from the other side, where it must be compared with
 some, it need not be with most of them (generalised hyperplanes: Uhlmann 1991; joins by them: Jacox & Samet 2008).
 
-Rows are turned to their main axes first: then some leading numbers hold most of a distance, and a product of these alone
-bounds it from below.
+Rows are turned to their main axes first: then some leading numbers hold most of a distance, and a product of these
+alone bounds it from below.
 """
 
 from __future__ import annotations
