@@ -74,7 +74,7 @@ class Visit:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # of a machine with other work
         context.add_init_script(WATCH)
         self._come(context, address)
         if name is not None:

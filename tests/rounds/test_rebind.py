@@ -388,7 +388,7 @@ def test_a_run_goes_on_in_another_pool(left: Path, other: dict[str, Any], pools:
         assert last["evaluation"]["items"] == len(held - trained)
 
 
-POINTS = [f"rename:{n}" for n in range(1, 5)] + ["rebind:1", "lease:1", "lease:2", "tell:1", "lease:3", "tell:2"]
+POINTS = [f"rename:{n}" for n in range(1, 5)] + ["rebind:1", "lease:1", "tell:1", "lease:2", "tell:2"]
 
 
 @pytest.mark.parametrize("point", deep_unless(["rebind:1", "lease:2"], POINTS))
