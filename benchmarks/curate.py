@@ -151,7 +151,9 @@ def recall(pool: Pool, threshold: float) -> None:
     plan = NearPlan.read(pool.path / FOLDER)
     assert plan is not None
     n = min(CHECKED_ROWS, len(pool))
-    x, found = unit(pool, n).double(), set()
+    x = torch.from_numpy(rows_between(pool, 0, n)[1]).double()
+    x /= x.norm(dim=1, keepdim=True)
+    found: set[tuple[int, int]] = set()
     for pairs, copies in read_pairs(pool.path / FOLDER, plan, threshold):
         inside = (pairs.first < n) & (pairs.second < n)
         found |= set(zip(pairs.first[inside].tolist(), pairs.second[inside].tolist(), strict=True))

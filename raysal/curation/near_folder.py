@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.commits import Parts, Staged, stage_file
 from raysal.curation.cells import Cells
-from raysal.curation.near_pairs import Pairs
+from raysal.curation.near_pairs import Pairs, at_least
 from raysal.errors import Damaged
 from raysal.store import check_bytes, read_sealed, sha256_of, write_file, write_sealed
 from raysal.types import Metric
@@ -210,7 +210,7 @@ def read_pairs(folder: Path, plan: NearPlan, threshold: float) -> Iterator[tuple
         parts.check(number)
         batch = _read(folder / f"{PAIRS}/{number:05d}.arrow")
         first, second, similarity, copy = (numbers_of(batch.column(name)) for name in batch.schema.names)
-        near = (copy == 0) & (similarity >= threshold)
+        near = (copy == 0) & at_least(similarity, threshold)
         copied = copy == 1
         yield (
             Pairs(first[near], second[near], similarity[near]),

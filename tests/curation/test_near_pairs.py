@@ -112,6 +112,18 @@ def test_a_pair_at_the_threshold_is_found() -> None:
     assert set(wanted) >= set(zip(every.first.tolist(), every.second.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_direction_is_near_at_any_length_at_a_cosine_of_one(metric: Metric) -> None:
+    """Rounding of 3 x and x differs; by the distance they are far apart."""
+    rows = np.random.default_rng(0).integers(1, 60, size=(40, 24))
+    vectors = np.concatenate([rows, 3 * rows]).astype(np.float16)
+    threshold = {"cosine": 1.0, "l2": 0.0}[metric]
+    cells = Cells.of(compared_rows(vectors, metric), 8, 1)
+    unit = Unit.of(np.arange(80), vectors, metric, cells, radius_of(threshold, metric))
+    pairs = near_pairs_of(unit, unit, threshold, metric)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(i, i + 40) for i in range(40) if metric == "cosine"]
+
+
 def test_most_pairs_are_not_compared() -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 32))
