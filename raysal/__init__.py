@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
+    from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
     from raysal.api.find import find
@@ -34,6 +35,7 @@ __all__ = [
     "Pool",
     "RaysalError",
     "Session",
+    "dedup",
     "embed",
     "export",
     "export_labels",
@@ -53,6 +55,7 @@ _HOMES = {
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
+    "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",
     "export_labels": "raysal.api.labels",

@@ -15,6 +15,7 @@ _COMMANDS = {
     "finetune": "raysal.cli.finetune:finetune",
     "rank": "raysal.cli.rank:rank",
     "export": "raysal.cli.export:export",
+    "dedup": "raysal.cli.dedup:dedup",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

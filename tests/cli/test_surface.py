@@ -17,6 +17,18 @@ SURFACE = {
     "": ["--version"],
     "config show": ["config?"],
     "config validate": ["config", "--pool"],
+    "dedup": [
+        "pool",
+        "--out/-o*",
+        "--threshold",
+        "--keep",
+        "--prefer",
+        "--rows",
+        "--partitions",
+        "--backend",
+        "--address",
+        "--force",
+    ],
     "demo": ["--data", "--out"],
     "doctor": ["--out", "--quick"],
     "embed": [

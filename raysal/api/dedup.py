@@ -1,0 +1,75 @@
+"""`raysal.dedup`: which items of a pool are near-duplicates of others, and which of them is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from raysal.arguments import Backend
+from raysal.pool import Pool
+
+if TYPE_CHECKING:
+    from raysal.curation.dedup import NearDuplicates
+    from raysal.types import Report
+
+
+def dedup(
+    pool: str | Path | Pool,
+    *,
+    threshold: float = 0.95,
+    keep: str | None = None,
+    prefer: Literal["largest", "smallest"] = "largest",
+    partitions: int | None = None,
+    backend: Backend = "local",
+    address: str | None = None,
+    report: Report | None = None,
+) -> NearDuplicates:
+    """Find the near-duplicates of a whole pool, exactly, and choose which of them is kept.
+
+    Two promises: no two kept items are as similar as the threshold, and each dropped item is that similar to one that
+    is kept. Items are gone through in order, and one is kept if it is near to none that is kept before it; so the
+    result does not depend on partitions, chunks and backend.
+
+    Pairs of items are compared where proven bounds do not rule them out, and kept in the pool: another call with the
+    same or a higher threshold compares nothing, and in a pool that grew only new items are compared with all. If the
+    job is interrupted, the next call goes on where it stopped.
+
+    Args:
+        pool: an embedded pool, its path or its URL.
+        threshold: the cosine from which on two items are near-duplicates; in a pool of the metric l2 the distance up to
+            which they are, of vectors as they were given.
+        keep: a column of the pool, as a width, a date or a score, whose `prefer`red values are kept. By default, and
+            among equal values, the first item of the pool is kept; items without a value come last.
+        prefer: whether the `largest` or the `smallest` value is kept.
+        partitions: workers that compare; by default one, and with Ray one per CPU.
+        backend: this process, or Ray.
+        address: a Ray cluster; by default one is started on this machine.
+        report: called with the stage, what of it is done, and its total.
+
+    Returns:
+        What became of each item: `.kept`, `.dropped`, `.groups`, `.table()` and `.write("dedup.parquet")`.
+
+    Raises:
+        ConfigError: the threshold is none, or so low that too many pairs are near; an argument is of the wrong type,
+            or the column has no order.
+        UnknownName: there is no such backend.
+        PoolError: the pool cannot be opened, or has no such column.
+        RunError: another process looks for the pairs of this pool.
+        Damaged: a file is not as it was written.
+    """
+    from raysal.arguments import as_place, as_whole_number
+    from raysal.config import FleetConfig
+    from raysal.curation.dedup import check_threshold, find_near_duplicates
+    from raysal.errors import ConfigError, UnknownName
+    from raysal.fleet import open_fleet
+    from raysal.pool import open_pool
+
+    if backend not in ("local", "ray"):
+        raise UnknownName("backend", backend, ["local", "ray"])
+    if address is not None and backend != "ray":
+        raise ConfigError("address", f"is of a Ray cluster, the backend is {backend}", 'use backend="ray", too')
+    count = 0 if partitions is None else as_whole_number("partitions", partitions, 1)
+    opened = pool if isinstance(pool, Pool) else open_pool(as_place("pool", pool))
+    check_threshold(threshold, opened)
+    with open_fleet(opened, FleetConfig(backend=backend, partitions=count, address=address)) as fleet:
+        return find_near_duplicates(opened, fleet, threshold, keep=keep, prefer=prefer, report=report)

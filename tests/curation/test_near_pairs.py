@@ -1,0 +1,153 @@
+"""Near pairs: none is lost, whatever the units, the cells and the metric; copies of a vector are found beside them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from raysal.curation.cells import Cells
+from raysal.curation.independent_set import first_independent_set
+from raysal.curation.near_pairs import Pairs, Unit, compared_rows, near_pairs_of, radius_of
+from raysal.types import Metric
+
+METRICS: tuple[Metric, ...] = ("cosine", "l2")
+
+
+def rows_with_neighbours(seed: int, n: int, dim: int, offset: float = 0.0) -> NDArray[np.float16]:
+    """Clustered rows; a third are copies of others with some noise, some of them exact, and two are zero."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((5, dim))
+    rows = centres[rng.integers(5, size=n)] + 0.5 * rng.standard_normal((n, dim))
+    copies = rng.integers(n, size=n // 3)
+    noise = rng.choice([0.0, 0.01, 0.1, 0.3], size=(n // 3, 1))
+    rows[n - n // 3 :] = rows[copies] + noise * rng.standard_normal((n // 3, dim))
+    rows[[1, n // 2]] = 0
+    return (rows + offset).astype(np.float16)
+
+
+def every_pair(vectors: NDArray[np.float16], threshold: float, metric: Metric) -> dict[tuple[int, int], float]:
+    """All near pairs by comparing all, in double precision. Equal vectors are pairs, also zero ones."""
+    x = vectors.astype(np.float64)
+    found = {}
+    for i in range(len(x)):
+        for j in range(i + 1, len(x)):
+            if metric == "cosine":
+                norms = np.linalg.norm(x[i]), np.linalg.norm(x[j])
+                value = float(x[i] @ x[j] / (norms[0] * norms[1])) if min(norms) > 0 else 0.0
+            else:
+                value = -float(((x[i] - x[j]) ** 2).sum())
+            if value >= threshold or (vectors[i] == vectors[j]).all():
+                found[i, j] = value
+    return found
+
+
+def spread_over_copies(pairs: Pairs, copies: NDArray[np.int64], n: int) -> set[tuple[int, int]]:
+    """Pairs of items, from pairs of distinct vectors and from who has the vector of whom."""
+    own = np.arange(n)
+    own[copies[:, 0]] = copies[:, 1]
+    having: dict[int, list[int]] = {}
+    for item, first in enumerate(own.tolist()):
+        having.setdefault(first, []).append(item)
+    edges = [(a, b) for a, b in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)]
+    edges += [(first, first) for first, items in having.items() if len(items) > 1]
+    return {(min(i, j), max(i, j)) for a, b in edges for i in having[a] for j in having[b] if i != j}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 4, 30])
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_no_pair_is_lost_and_none_is_made_up(metric: Metric, count: int, offset: float) -> None:
+    vectors = rows_with_neighbours(0, 120, 24, offset)
+    threshold = {"cosine": 0.98 if not offset else 0.99995, "l2": -8.0}[metric]
+    cells = Cells.of(compared_rows(vectors, metric), count, 1)
+    unit = Unit.of(np.arange(120), vectors, metric, cells, radius_of(threshold, metric))
+    pairs = near_pairs_of(unit, unit, threshold, metric)
+    wanted = every_pair(vectors, threshold, metric)
+    assert spread_over_copies(pairs, unit.copies, 120) == set(wanted)
+    assert 0.05 * 120 < len(wanted) < 0.5 * 120 * 119 / 2
+    for a, b, value in zip(*pairs, strict=True):
+        assert value == pytest.approx(wanted[a, b], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_units_of_any_size_give_the_same_pairs(metric: Metric) -> None:
+    vectors, ids = rows_with_neighbours(3, 150, 16), np.arange(150) * 7 + 3
+    threshold = {"cosine": 0.97, "l2": -4.0}[metric]
+    cells = Cells.of(compared_rows(vectors, metric), 9, 1)
+
+    def found(cuts: list[int]) -> tuple[Pairs, NDArray[np.int64]]:
+        bounds = [0, *cuts, 150]
+        units = [
+            Unit.of(ids[low:high], vectors[low:high], metric, cells, radius_of(threshold, metric))
+            for low, high in itertools.pairwise(bounds)
+        ]
+        pieces = [near_pairs_of(a, b, threshold, metric) for i, a in enumerate(units) for b in units[i:]]
+        return Pairs.joined(pieces).in_order(), np.concatenate([unit.copies for unit in units])
+
+    whole, copies = found([])
+    distinct = ~np.isin(ids, copies[:, 0])
+    for cuts in ([70], [1, 2, 100], [40, 41, 80, 149]):
+        pairs, _ = found(cuts)
+        kept = np.isin(pairs.first, ids[distinct]) & np.isin(pairs.second, ids[distinct])
+        for mine, theirs in zip(whole, pairs, strict=True):
+            assert np.array_equal(mine, theirs[kept])  # to the bit; the rest are copies that lie in two units
+
+
+def test_a_pair_at_the_threshold_is_found() -> None:
+    """Bounds in single precision would lose it: the similarity is the threshold itself, to the bit."""
+    vectors = rows_with_neighbours(5, 90, 32)
+    wanted = every_pair(vectors, 0.9, "cosine")
+    cells = Cells.of(compared_rows(vectors, "cosine"), 8, 1)
+    unit = Unit.of(np.arange(90), vectors, "cosine", cells, radius_of(0.9, "cosine"))
+    every = near_pairs_of(unit, unit, 0.9, "cosine")
+    assert len(every.first) > 10
+    for value in np.unique(every.similarity):
+        pairs = near_pairs_of(unit, unit, float(value), "cosine")
+        assert np.array_equal(pairs.similarity, every.similarity[every.similarity >= value])
+    assert set(wanted) >= set(zip(every.first.tolist(), every.second.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_direction_is_near_at_any_length_at_a_cosine_of_one(metric: Metric) -> None:
+    """Rounding of 3 x and x differs; by the distance they are far apart."""
+    rows = np.random.default_rng(0).integers(1, 60, size=(40, 24))
+    vectors = np.concatenate([rows, 3 * rows]).astype(np.float16)
+    threshold = {"cosine": 1.0, "l2": 0.0}[metric]
+    cells = Cells.of(compared_rows(vectors, metric), 8, 1)
+    unit = Unit.of(np.arange(80), vectors, metric, cells, radius_of(threshold, metric))
+    pairs = near_pairs_of(unit, unit, threshold, metric)
+    assert list(zip(pairs.first, pairs.second, strict=True)) == [(i, i + 40) for i in range(40) if metric == "cosine"]
+
+
+def test_most_pairs_are_not_compared() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 32))
+    vectors = (centres[rng.integers(40, size=2000)] + 0.1 * rng.standard_normal((2000, 32))).astype(np.float16)
+    cells = Cells.of(compared_rows(vectors, "cosine"), 40, 1)
+    unit = Unit.of(np.arange(2000), vectors, "cosine", cells, radius_of(0.99, "cosine"))
+    assert unit.reached_by.mean() < 0.1
+
+
+@given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_the_first_independent_set_is_what_going_through_in_order_keeps(n: int, edges: list[tuple[int, int]]) -> None:
+    edges = [(a % n, b % n) for a, b in edges if a % n != b % n]
+    kept: list[int] = []
+    for node in range(n):
+        if not any({a, b} == {node, other} for a, b in edges for other in kept):
+            kept.append(node)
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    found = first_independent_set(n, ends[:, 0], ends[:, 1])
+    assert np.flatnonzero(found).tolist() == kept
+
+
+def test_a_long_chain_is_decided() -> None:
+    """Frames of a film: each is near the next, so that each waits for the one before."""
+    n = 10_001
+    found = first_independent_set(n, np.arange(n - 1), np.arange(1, n))
+    assert np.array_equal(found, np.arange(n) % 2 == 0)
