@@ -320,7 +320,7 @@ def test_a_label_lands_on_its_owner_and_on_no_part(pools):
     assert ids == firsts  # also of the owner whose first part is quarantined
     assert pool.keys_of(np.array(sorted(ids.values()))) == {id: key for key, id in ids.items()}
     assert len(pool) == len(living())
-    with pytest.raises(LabelError, match="is the key of a part"):
+    with pytest.raises(LabelError, match="the key of a part, not of an owner"):
         raysal.select(pools[100], k=3, labels={"part-000077": "a"}, parts={"by": "owner"})
     with pytest.raises(LabelError):
         raysal.select(pools[100], k=3, labels={"owner-00007": "a"})
