@@ -86,9 +86,9 @@ def dedup(
             address=address, report=report,
         )  # fmt: skip
         written = found.write(out, rows.value, overwrite=force)
+    dropped = f"{counted(found.dropped, 'near-duplicate')} of {found.groups} of them dropped"
     words = (
-        f"{out}: {found.kept} of {counted(len(found), 'item')} are kept, {found.dropped} near-duplicates of "
-        f"{found.groups} of them are dropped"
+        f"{out}: {found.kept} of {counted(len(found), 'item')} kept, {dropped if found.dropped else 'no two are near'}"
     )
     data = {
         "pool": str(pool),

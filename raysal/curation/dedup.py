@@ -216,9 +216,9 @@ def order_of(pool: Pool, keep: str | None, prefer: Prefer) -> NDArray[np.int64]:
     try:
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
-        table = pa.table({"value": column, "row": np.arange(len(column))})
+        table = pa.table({"missing": pc.is_null(column), "value": column, "row": np.arange(len(column))})
         how = "descending" if prefer == "largest" else "ascending"
-        sorted_rows = pc.sort_indices(table, [("value", how), ("row", "ascending")], null_placement="at_end")
+        sorted_rows = pc.sort_indices(table, [("missing", "ascending"), ("value", how), ("row", "ascending")])
     except pa.ArrowException as error:
         known = ", ".join(name for name in pool.columns if name not in POOL_COLUMNS)
         problem = f"the values of the column {keep!r} ({column.type}) have no order"
