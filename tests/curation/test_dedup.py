@@ -125,6 +125,7 @@ def test_another_threshold_compares_nothing(tmp_path: Path) -> None:
 
 def test_a_pool_that_grew_compares_the_new_and_removed_items_are_gone(tmp_path: Path) -> None:
     rows = vectors_with_copies(5)
+    rows[N - 1] = rows[0]  # so that it matters whether the last one is compared
     table = {"key": [f"item-{i:03d}" for i in range(N)], "vector": list(rows)}
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table({name: column[:200] for name, column in table.items()}), tmp_path / "data" / "0.parquet")

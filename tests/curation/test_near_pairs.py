@@ -98,6 +98,25 @@ def test_units_of_any_size_give_the_same_pairs(metric: Metric) -> None:
             assert np.array_equal(mine, theirs[kept])  # to the bit; the rest are copies that lie in two units
 
 
+@pytest.mark.parametrize("cuts", [(), (90,), (70, 130)])
+def test_no_pair_across_the_borders_of_cells_is_lost(cuts: tuple[int, ...]) -> None:
+    """Points that fill a square, with cells smaller than the radius: where the bounds are as tight as they get."""
+    vectors = np.random.default_rng(1).uniform(size=(200, 2)).astype(np.float16)
+    threshold, bounds = -(0.15**2), [0, *cuts, 200]
+    cells = Cells.of(compared_rows(vectors, "l2"), 25, 1)
+    units = [
+        Unit.of(np.arange(low, high), vectors[low:high], "l2", cells, radius_of(threshold, "l2"))
+        for low, high in itertools.pairwise(bounds)
+    ]
+    assert all(unit.reached_by.mean() < 0.6 for unit in units)
+    pieces = [near_pairs_of(a, b, threshold, "l2") for i, a in enumerate(units) for b in units[i:]]
+    pairs, copies = Pairs.joined(pieces), np.concatenate([unit.copies for unit in units])
+    assert len(copies) == 0
+    assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == set(
+        every_pair(vectors, threshold, "l2")
+    )
+
+
 def test_a_pair_at_the_threshold_is_found() -> None:
     """Bounds in single precision would lose it: the similarity is the threshold itself, to the bit."""
     vectors = rows_with_neighbours(5, 90, 32)
