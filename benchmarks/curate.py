@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.features import base
+from benchmarks.features import base, mixtures
 from benchmarks.machine import describe, made_pool
 from raysal.config import FleetConfig
 from raysal.curation.dedup import FOLDER, find_near_duplicates
@@ -37,6 +37,7 @@ from raysal.sources.fashion_mnist import FashionMnist
 
 DIM = 256
 COPIES = 0.1
+SEED = 7
 BLOCK = 4096
 TIMED_ROWS = 8192
 CHECKED_ROWS = 50_000
@@ -67,19 +68,10 @@ def main() -> None:
 def write_pool(path: Path, rows: int, features: Path | None) -> Pool:
     """The pool of some rows; reused if it is there."""
     x, classes = base(features, DIM) if features is not None else pixels()
-    members = [np.flatnonzero(classes == c) for c in range(int(classes.max()) + 1)]
-    noise = 0.1 * float(x.std())
+    mixed = mixtures(x, classes, SEED)
 
     def rows_of(index: int, n: int) -> NDArray[np.float32]:
-        rng = np.random.default_rng([7, index])
-        which = rng.integers(len(members), size=n)
-        first, second = np.empty(n, np.int64), np.empty(n, np.int64)
-        for c, own in enumerate(members):
-            here = which == c
-            first[here], second[here] = rng.choice(own, (2, int(here.sum())))
-        weight = rng.uniform(0, 0.5, (n, 1)).astype(np.float32)
-        vectors = (1 - weight) * x[first] + weight * x[second]
-        vectors += noise * rng.standard_normal((n, x.shape[1]), dtype=np.float32)
+        vectors, rng = mixed(index, n), np.random.default_rng([SEED, index, 1])
         copies = rng.permutation(n)[: int(COPIES * n)]
         of = rng.integers(n, size=len(copies))
         cosine = rng.uniform(0.85, 1, (len(copies), 1)).astype(np.float32)
@@ -88,7 +80,7 @@ def write_pool(path: Path, rows: int, features: Path | None) -> Pool:
         vectors[copies] = vectors[of] + length * np.sqrt(1 / cosine**2 - 1) * jitter
         return vectors
 
-    return made_pool(path, rows, x.shape[1], {"name": "mixtures with copies", "seed": 7}, rows_of)
+    return made_pool(path, rows, x.shape[1], {"name": "mixtures with copies", "seed": SEED}, rows_of)
 
 
 def pixels() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ time. Without a pool, `made_up` rows take their place: a long-tailed mixture of 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,10 @@ def base(features: Path | None, dim: int, seed: int = 0) -> tuple[NDArray[np.flo
     return x, which % 10
 
 
-def write_pool(path: Path, rows: int, features: Path | None, dim: int, seed: int = 0) -> Pool:
-    """A pool of `rows` rows: mixtures of two images of a class. Reused if it is there."""
-    x, classes = base(features, dim, seed)
+def mixtures(
+    x: NDArray[np.float32], classes: NDArray[np.int64], seed: int
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """Makes the n rows of a chunk, given its number and n: each a mixture of two rows of one class, with some noise."""
     members = [np.flatnonzero(classes == c) for c in range(int(classes.max()) + 1)]
     noise = 0.1 * float(x.std())
 
@@ -64,11 +66,18 @@ def write_pool(path: Path, rows: int, features: Path | None, dim: int, seed: int
             here = which == c
             first[here], second[here] = rng.choice(own, (2, int(here.sum())))
         weight = rng.uniform(0, 0.5, (n, 1)).astype(np.float32)
-        vectors = (1 - weight) * x[first] + weight * x[second]
+        vectors: NDArray[np.float32] = (1 - weight) * x[first] + weight * x[second]
         vectors += noise * rng.standard_normal((n, x.shape[1]), dtype=np.float32)
         return vectors
 
-    return made_pool(path, rows, x.shape[1], {"name": "mixtures", "seed": seed}, rows_of)
+    return rows_of
+
+
+def write_pool(path: Path, rows: int, features: Path | None, dim: int, seed: int = 0) -> Pool:
+    """A pool of `rows` rows: mixtures of two images of a class. Reused if it is there."""
+    x, classes = base(features, dim, seed)
+    source = {"name": "mixtures", "seed": seed}
+    return made_pool(path, rows, x.shape[1], source, mixtures(x, classes, seed))
 
 
 if __name__ == "__main__":

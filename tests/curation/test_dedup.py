@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
 from numpy.typing import NDArray
+from object_store import ObjectStore
 from pools import make_pool
 from tiers import deep
 
 import raysal
+from raysal.buckets import Bucket
 from raysal.config import FleetConfig
 from raysal.curation import near_job, near_pairs
 from raysal.curation.dedup import FOLDER, NearDuplicates, find_near_duplicates
@@ -145,6 +147,19 @@ def test_a_pool_that_grew_compares_the_new_and_removed_items_are_gone(tmp_path: 
     assert third.compared == 0
     assert len(third) == N - 20
     assert said(third) == slow(smaller, 0.9, list(range(N - 20)))
+
+
+def test_a_pool_in_a_bucket_is_deduplicated_here(tmp_path: Path, bucket_store: ObjectStore) -> None:
+    """Its near pairs are kept beside what stands for it on this machine; nothing of them goes into the bucket."""
+    rows = vectors_with_copies(13, 90)
+    pq.write_table(pa.table({"key": [f"{i:02d}" for i in range(90)], "vector": list(rows)}), tmp_path / "v.parquet")
+    here = raysal.embed(tmp_path / "v.parquet", out=tmp_path / "pool")
+    there = raysal.embed(tmp_path / "v.parquet", out=f"{bucket_store.url}/pool")
+    wanted = raysal.dedup(here, threshold=0.9).table()
+    assert raysal.dedup(f"{bucket_store.url}/pool", threshold=0.9).table().equals(wanted)
+    again = raysal.dedup(f"{bucket_store.url}/pool", threshold=0.9)
+    assert (again.compared, again.table()) == (0, wanted)
+    assert not [one.name for one in Bucket(there.place).list() if one.name.startswith(FOLDER)]
 
 
 class Stop(Exception):
