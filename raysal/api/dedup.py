@@ -38,9 +38,9 @@ def dedup(
         pool: an embedded pool, its path or its URL.
         threshold: the cosine from which on two items are near-duplicates; in a pool of the metric l2 the distance up to
             which they are, of vectors as they were given.
-        keep: a column of the pool, as a width, a date or a score, whose `prefer`red values are kept. By default, and
-            among equal values, the first item of the pool is kept; items without a value come last.
-        prefer: whether the `largest` or the `smallest` value is kept.
+        keep: a column of the pool, as a width, a date or a score: the items with its largest values are kept. By
+            default, and among equal values, the first item of the pool is kept; items without a value come last.
+        prefer: `largest`, or `smallest` to keep the items with the smallest values.
         partitions: workers that compare; by default one, and with Ray one per CPU.
         backend: this process, or Ray.
         address: a Ray cluster; by default one is started on this machine.

@@ -6,6 +6,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -215,9 +216,10 @@ def _store_class() -> Any:
                 yield name
 
         async def set(self, key: str, value: Any) -> None:
-            raise NotImplementedError("the store is read alone")
+            del value
+            raise UnsupportedOperation(f"{key}: the store of a source is only read")
 
         async def delete(self, key: str) -> None:
-            raise NotImplementedError("the store is read alone")
+            raise UnsupportedOperation(f"{key}: the store of a source is only read")
 
     return Cached
