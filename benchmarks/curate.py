@@ -29,8 +29,8 @@ from benchmarks.features import base, mixtures
 from benchmarks.machine import describe, made_pool
 from raysal.config import FleetConfig
 from raysal.curation.dedup import FOLDER, find_near_duplicates
-from raysal.curation.near_folder import read_pairs
-from raysal.curation.near_job import rows_between
+from raysal.curation.near.folder import read_pairs
+from raysal.curation.near.job import rows_between
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
 from raysal.sources.fashion_mnist import FashionMnist
@@ -138,7 +138,7 @@ def all_pairs(pool: Pool, threshold: float) -> None:
 
 def recall(pool: Pool, threshold: float) -> None:
     """Of all pairs of some rows, how many are among the near pairs that were found."""
-    from raysal.curation.near_folder import NearPlan
+    from raysal.curation.near.folder import NearPlan
 
     plan = NearPlan.read(pool.path / FOLDER)
     assert plan is not None

@@ -67,6 +67,7 @@ FLOORS = (
 """From the ground up: a module may import from its own floor and from those before it."""
 RAY = {"fleet/ray_fleet.py", "embedding/ray_job.py"}
 REGISTRIES = {
+    "curation": "STEPS",
     "embedding": "ENCODERS",
     "labels": "ORACLES",
     "labels.formats": "FORMATS",

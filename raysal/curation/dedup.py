@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of
-from raysal.curation.near_duplicates import Kept, kept_of
-from raysal.curation.near_folder import read_pairs
-from raysal.curation.near_job import find_near_pairs
+from raysal.curation.near.folder import read_pairs
+from raysal.curation.near.job import find_near_pairs
+from raysal.curation.near.keeping import Kept, kept_of
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.narrowing.duplicates import duplicate_similarity

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysal.curation.near_duplicates import kept_of
-from raysal.curation.near_pairs import Pairs
+from raysal.curation.near.keeping import kept_of
+from raysal.curation.near.pairs import Pairs
 
 
 def kept_slowly(

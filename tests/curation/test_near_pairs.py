@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from raysal.curation.cells import Cells
-from raysal.curation.independent_set import first_independent_set
-from raysal.curation.near_pairs import Pairs, Unit, compared_rows, near_pairs_of, radius_of
+from raysal.curation.near.cells import Cells
+from raysal.curation.near.independent_set import first_independent_set
+from raysal.curation.near.pairs import Pairs, Unit, compared_rows, near_pairs_of, radius_of
 from raysal.types import Metric
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.commits import Parts, Staged, stage_file
-from raysal.curation.cells import Cells
-from raysal.curation.near_pairs import Pairs, at_least
+from raysal.curation.near.cells import Cells
+from raysal.curation.near.pairs import Pairs, at_least
 from raysal.errors import Damaged
 from raysal.store import check_bytes, read_sealed, sha256_of, write_file, write_sealed
 from raysal.types import Metric

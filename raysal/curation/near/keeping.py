@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raysal.curation.independent_set import first_independent_set
-from raysal.curation.near_pairs import Pairs
+from raysal.curation.near.independent_set import first_independent_set
+from raysal.curation.near.pairs import Pairs
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.commits import Staged
-from raysal.curation.cells import Cells
-from raysal.curation.near_folder import (
+from raysal.curation.near.cells import Cells
+from raysal.curation.near.folder import (
     CELLS,
     COMMITS,
     PAIRS,
@@ -35,7 +35,7 @@ from raysal.curation.near_folder import (
     stage_pairs,
     unit_pairs,
 )
-from raysal.curation.near_pairs import Unit, compared_rows, near_pairs_of, radius_of
+from raysal.curation.near.pairs import Unit, compared_rows, near_pairs_of, radius_of
 from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns

@@ -1,8 +1,8 @@
 """Pairs of rows that are near each other: all of them, found without comparing all.
 
 Rows come in units that fit into memory. Of two units, the rows of two cells are compared that may be near
-(`raysal.curation.cells`), by one product in single precision with a proven bound of its error. What that cannot tell is
-decided in double precision. So the pairs, and their similarities, depend on nothing but the vectors.
+(`raysal.curation.near.cells`), by one product in single precision with a proven bound of its error. What that cannot
+tell is decided in double precision. So the pairs, and their similarities, depend on nothing but the vectors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.curation.cells import Cells
+from raysal.curation.near.cells import Cells
 from raysal.errors import ConfigError
 from raysal.numerics import DRIVER_ROWS, shared_out, slices
 from raysal.scoring.similarity import unit_rows

@@ -1,0 +1,1 @@
+"""Near-duplicates of a pool: cells and bounds, near pairs, the folder that keeps them, and who is kept."""
