@@ -18,9 +18,9 @@ from tiers import deep
 import raysal
 from raysal.buckets import Bucket
 from raysal.config import FleetConfig
+from raysal.curation.dedup import FOLDER, NearDuplicates, find_near_duplicates
 from raysal.curation.near import job as near_job
 from raysal.curation.near import pairs as near_pairs
-from raysal.curation.dedup import FOLDER, NearDuplicates, find_near_duplicates
 from raysal.curation.near.folder import NearPlan, UnitPair, unit_pairs
 from raysal.errors import ConfigError, Damaged, PoolError
 from raysal.fleet import open_fleet
