@@ -93,6 +93,28 @@ def test_an_answer_shows_in_the_other_tab_and_each_tab_takes_back_its_own(visit:
 
 
 @deep
+def test_a_late_request_of_an_earlier_order_takes_nothing_back(visit: Any, served: ServedPage) -> None:
+    first = visit("pia").order("random")
+    late: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append(route)
+
+    first.page.route("**/api/next", hold_the_first)
+    first.page.select_option("#order", "uncertain")
+    first.page.select_option("#order", "random")
+    for _ in range(40):  # time for the second request, were it sent before the first has come back
+        first.page.evaluate("fetch('api/run')")
+    late[0].continue_()
+    first.tiles()
+    second = visit("pia", first).tiles()
+    assert not set(first.keys()) & set(second.keys()), "no item is asked twice"
+
+
+@deep
 def test_what_was_read_before_an_answer_does_not_hide_it(visit: Any, served: ServedPage) -> None:
     label = visit("sven").order("random")
     other = visit("sven", label).order("random")

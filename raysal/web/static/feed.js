@@ -29,6 +29,8 @@ let asked = 0; // of a set of ids: how many were asked for
 let turn = 0; // answers to questions of an earlier turn are dropped
 /** @type {Set<string>} */
 const held = new Set();
+/** @type {Promise<any>} */
+let taking = Promise.resolve(); // the last request for items to label, and all before it
 
 /** Show the items of the view, from its first page. */
 export async function open() {
@@ -127,8 +129,25 @@ async function fetchPage(mine) {
   }
 }
 
-/** @param {number} mine */
+/**
+ * One request after the other: the server holds items for the order that it was asked for last, so one of an earlier
+ * order that arrives late would give back what is on show.
+ * @param {number} mine
+ */
 async function take(mine) {
+  const before = taking;
+  let done = () => {};
+  taking = new Promise((resolve) => { done = () => resolve(undefined); });
+  try {
+    await before;
+    if (mine === turn) await takeNow(mine);
+  } finally {
+    done();
+  }
+}
+
+/** @param {number} mine */
+async function takeNow(mine) {
   // The server is told how many to hold in all, and answers with what is held already, in front of what is new. What is
   // answered here, and still on its way, counts as held there.
   const open = pages.flat().filter((id) => !isAnswered(id) || pending(id));
