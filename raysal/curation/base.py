@@ -35,7 +35,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,8 @@ class Work:
     left: NDArray[np.bool_]
     """[n], True where no earlier step dropped the item"""
     folder: Path
-    """the step's own, for what is kept over an interruption; it exists"""
+    """for what is kept over an interruption; it exists. It is that of all steps of this name that are given the same
+    items, whatever their fields: so what does not depend on a field is there when the field has changed"""
     key: int
     """randomness of the step"""
     report: Report = no_report
@@ -146,6 +147,24 @@ class Forecast:
 
 class Step(ABC):
     """Says which items are not worth keeping. Its constructor fields are its config."""
+
+    version: ClassVar[int] = 1
+    """Raised when the step comes to drop other items than before: what older versions found is then found anew."""
+
+    def inputs(self, pool: Pool) -> Mapping[str, Any]:
+        """What decides the result beside the pool and the fields, as the digest of a file that a field names.
+
+        Args:
+            pool: the items.
+
+        Returns:
+            The facts, as JSON. While they are the same, what the step found once is read and not found again.
+
+        Raises:
+            ConfigError: a file is not there.
+        """
+        del pool
+        return {}
 
     def check(self, pool: Pool) -> None:
         """Look at a pool before anything runs.

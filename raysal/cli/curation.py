@@ -1,0 +1,118 @@
+"""What the commands of curation share: options, the work between two checks, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from raysal.cli.output import Outcome, counted, on_interrupt
+from raysal.cli.progress import progress
+from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+from raysal.errors import OutputExists
+
+if TYPE_CHECKING:
+    from raysal.curation.curated import Curated
+    from raysal.types import Report
+
+
+class Rows(StrEnum):
+    """Which items are written."""
+
+    kept = "kept"
+    dropped = "dropped"
+    all = "all"
+
+
+CuratedOut = Annotated[
+    Path,
+    Option("--out", "-o", help="Write the items to a .parquet, .csv, .tsv, .jsonl or .json file."),
+]
+RowsOption = Annotated[
+    Rows, Option("--rows", help="Write a row for the items that are kept, for those that are dropped, or for all.")
+]
+Partitions = Annotated[
+    int | None,
+    Option(min=1, help="Workers. What is found does not depend on it. (Default: 1; Ray: one per CPU.)"),
+]
+Device = Annotated[str, Option(help="Where it is computed: cpu, cuda, cuda:1 ...")]
+Seed = Annotated[int, Option(min=0, help="The seed of all randomness.")]
+
+
+def curated(
+    pool: str, out: Path, rows: Rows, force: bool, compute: Callable[[Report], Curated], **more: Any
+) -> Outcome:
+    """Do the work of a command of curation, and write what became of the items.
+
+    Args:
+        pool: the pool, as it was given.
+        out: the file to write.
+        rows: which items.
+        force: replace the file that is there.
+        compute: does the work; it is called with a function to report to.
+        more: fields for --json.
+
+    Returns:
+        The answer: as "kept.parquet: 812 of 1,000 items kept; 120 dropped by near, 68 by filter".
+
+    Raises:
+        RaysalError: the file cannot be written there, or what `compute` raises.
+    """
+    check_table_of(out, pool)
+    with on_interrupt("run the same command again to go on"), progress("starting") as report:
+        found = compute(report)
+        written = found.write(out, rows.value, overwrite=force)
+    words = f"{out}: {words_of(found)}{kept_note(written)}"
+    return Outcome(data={"pool": pool, "out": str(out), **data_of(found), **more, **kept_data(written)}, view=words)
+
+
+def check_table_of(out: Path, pool: str) -> None:
+    """Check where a table of a pool is to be written, before any work is done.
+
+    Args:
+        out: the file.
+        pool: the pool, as it was given.
+
+    Raises:
+        ConfigError: a table cannot have that name.
+        OutputExists: the file is the source of the pool, or would lie in a pool.
+    """
+    check_output(out)
+    check_no_source(out, pool)
+    for folder in out.absolute().parents:
+        if (folder / "pool.json").exists():
+            raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
+
+
+def words_of(found: Curated) -> str:
+    """What became of the items, on one line."""
+    lost = [(step.label, step.dropped) for step in found.steps if step.dropped]
+    words = f"{found.kept:,} of {counted(len(found), 'item').replace(str(len(found)), f'{len(found):,}')} kept"
+    told = [f"{count:,} {'dropped ' if at == 0 else ''}by {label}" for at, (label, count) in enumerate(lost)]
+    return f"{words}; {', '.join(told) or 'nothing dropped'}"
+
+
+def data_of(found: Curated) -> dict[str, Any]:
+    """The same for --json."""
+    steps = [
+        {
+            "step": step.label,
+            "fields": dict(step.fields),
+            "items": step.left,
+            "dropped_items": step.dropped,
+            "reasons": step.reasons,
+            "seconds": step.seconds,
+            "resumed": step.resumed,
+        }
+        for step in found.steps
+    ]
+    return {
+        "items": len(found),
+        "kept_items": found.kept,
+        "dropped_items": found.dropped,
+        "steps": steps,
+        "seconds": found.seconds,
+    }
