@@ -35,7 +35,8 @@ from raysal.curation.near.folder import (
     stage_pairs,
     unit_pairs,
 )
-from raysal.curation.near.pairs import Unit, compared_rows, near_pairs_of, radius_of
+from raysal.curation.near.pairs import near_pairs_of
+from raysal.curation.near.unit import Unit, compared_rows, radius_of
 from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
