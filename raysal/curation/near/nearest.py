@@ -130,7 +130,9 @@ class _Search:
             if len(row) * DENSE > may.numel():
                 pairs = [self._all(own, some)]
             else:
-                pairs = [self._pairs(own, some, row[part], column[part]) for part in slices(len(row), CANDIDATES_AT_ONCE)]
+                pairs = [
+                    self._pairs(own, some, row[part], column[part]) for part in slices(len(row), CANDIDATES_AT_ONCE)
+                ]
             for row, column, least, most in pairs:
                 self._tighten(limit, row, most)
                 near = least <= limit[torch.from_numpy(row)]

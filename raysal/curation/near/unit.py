@@ -1,4 +1,4 @@
-"""Rows that are compared together: turned to main axes, sorted by cells, with the cells that each may have to look at."""
+"""Rows that are compared together: turned to main axes, in the order of cells, with the cells that they may be near."""
 
 from __future__ import annotations
 
@@ -140,6 +140,7 @@ class Unit:
         *,
         distinct: bool = True,
         few: int = 0,
+        right: bool = True,
         placing: Placing | None = None,
     ) -> Self:
         """Make a unit. O(n d (c + d)), and O(n d^2) where its placing is known.
@@ -152,7 +153,8 @@ class Unit:
             radius: up to which distance rows are to be found.
             distinct: whether of equal vectors only the first is a row, and the others are `copies`.
             few: with how many of its nearest cells a row is compared, at most; 0 for all that bounds leave.
-            placing: of the same rows, for a unit that is only looked at from the left.
+            right: whether it is looked at from the right, too.
+            placing: of the same rows, for a unit that is looked at from the left alone.
 
         Returns:
             The unit.
@@ -175,9 +177,9 @@ class Unit:
         reach, reaches = Reach(np.empty(0, np.int32), np.zeros(len(cells) + 1, np.int64)), None
         if placing is not None:
             reaches = placing.reaches
-        elif few:
+        elif few and right:
             reach = Reach.of(*cells.few_within_reach(placed, cell, few, radius + rounding), len(cells))
-        else:
+        elif not few:
             reach, reaches = _reach(cells, placed, starts, radius + rounding)
         leading = torch.ones(len(rows), lead + 3)
         leading[:, :lead] = placed[:, :lead]
