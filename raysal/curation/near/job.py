@@ -90,6 +90,13 @@ class NearJob(NamedTuple):
     cells: Cells
 
 
+def pairs_are_there(pool: Pool, folder: Path, threshold: float) -> bool:
+    """Whether all pairs of a pool at a threshold were found before, so that nothing need be compared."""
+    plan = NearPlan.read(folder)
+    known = plan is not None and not plan.too_many and plan.threshold <= threshold and plan.pool == pool.fingerprint
+    return plan is not None and known and not parts_of(folder).missing(plan.parts)
+
+
 def most_pairs(items: int) -> int:
     """How many near pairs of so many items are listed, at most."""
     return min(max(PAIRS_AN_ITEM * items, FEWEST_MOST), MOST_IN_ALL)

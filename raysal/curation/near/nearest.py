@@ -44,6 +44,10 @@ class Nearest(NamedTuple):
     similarity: NDArray[np.float64]
     """[m]"""
 
+    def only(self, rows: NDArray[np.bool_]) -> Nearest:
+        """Some of them."""
+        return Nearest(self.ids[rows], self.nearest[rows], self.similarity[rows])
+
     @classmethod
     def best(cls, ids: NDArray[np.int64], nearest: NDArray[np.int64], similarity: NDArray[np.float64]) -> Self:
         """Keep of each item the most similar one, of equally similar ones the lowest id.

@@ -20,6 +20,7 @@ not seen; each dropped item is near to a kept one all the same.
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -55,6 +56,8 @@ VERSION = 1
 FEWEST_TOGETHER, MOST_TOGETHER = 2**8, 2**12
 """Items of a batch that are compared with one another: as few as possible first, as most others may be near to these;
 then twice as many each time. Of the most, all pairs are 8 million."""
+MOST_CELLS = 2**11
+"""Of the mode `clusters`: 64 rows of a unit in each. With more, calls take longer than products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +193,11 @@ def kept_without_pairs(
         finally:
             parts.remove_leftovers()
     return state.result(1.0 if pool.metric == "cosine" else 0.0)
+
+
+def cells_for(items: int, few: int) -> int:
+    """How many cells there are for items that look at few of them: to be placed costs as much as to be compared."""
+    return min(max(math.isqrt(few * items), 1), MOST_CELLS)
 
 
 class _State:
