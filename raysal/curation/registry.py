@@ -9,4 +9,9 @@ from raysal.registry import Registry
 if TYPE_CHECKING:
     from raysal.curation.base import Step
 
-STEPS: Registry[type[Step]] = Registry({})
+STEPS: Registry[type[Step]] = Registry(
+    {
+        "exact": "raysal.curation.steps.exact:Exact",
+        "near": "raysal.curation.steps.near:Near",
+    }
+)
