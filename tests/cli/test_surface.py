@@ -64,6 +64,7 @@ SURFACE = {
         "--scale",
         "--origin",
         "--check",
+        "--measure",
     ],
     "export": [
         "pool",
@@ -320,7 +321,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
 
     listed = {
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS, *AGGREGATORS),
-        "embed": ENCODERS,
+        "embed": (*ENCODERS, *MEASURES),
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
     }
