@@ -86,7 +86,7 @@ def _of_histogram(counts: NDArray[np.int64]) -> dict[str, float | None]:
     total, squares = int((counts * _LEVELS).sum()), int((counts * _SQUARES).sum())
     shares = counts[counts > 0] / n
     return {
-        "entropy": max(float(-(shares * np.log2(shares)).sum()), 0.0),
+        "entropy": 0.0 - float((shares * np.log2(shares)).sum()),  # never -0.0
         "brightness": total / n,
         "contrast": math.sqrt(n * squares - total * total) / n,
     }
