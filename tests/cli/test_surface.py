@@ -67,6 +67,7 @@ SURFACE = {
         "--scale",
         "--origin",
         "--check",
+        "--measure",
     ],
     "export": [
         "pool",
@@ -323,7 +324,7 @@ def test_names_in_the_help_are_all_there_are() -> None:
 
     listed = {
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS, *AGGREGATORS),
-        "embed": ENCODERS,
+        "embed": (*ENCODERS, *MEASURES),
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
     }
