@@ -202,20 +202,20 @@ def _sparseness(work: Work, ids: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _facts(groupings: list[_Grouping], kept: NDArray[np.bool_]) -> dict[str, Any]:
-    """Entropies at all levels of all groupings, in bits, and the counts of the first one's last level."""
+    """Entropies at all levels of all groupings, in bits, and the counts of the outermost level of all."""
     entropy: dict[str, Any] = {}
-    balance = []
+    counted = []
     for grouping in groupings:
         for level, group in zip(range(len(grouping.levels), 0, -1), grouping.levels, strict=True):
+            name = grouping.name if grouping.names else f"{grouping.name} of level {level}"
             before = np.bincount(group)
             after = np.bincount(group[kept], minlength=len(before))
-            name = grouping.name if grouping.names else f"{grouping.name} of level {level}"
+            counted.append({"of": name, **_counted(before, after, grouping.names)})
             most = float(np.log2(min(len(before), int(kept.sum()))))
             entropy[name] = {
                 "groups": len(before), "before": _entropy(before), "after": _entropy(after), "most": most
             }  # fmt: skip
-        balance.append({"of": grouping.name, **_counted(before, after, grouping.names)})
-    return {"balance": balance[0], "entropy_bits": entropy} if groupings else {}
+    return {"balance": counted[0], "entropy_bits": entropy} if counted else {}
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:
@@ -227,12 +227,13 @@ def _entropy(counts: NDArray[np.int64]) -> float:
 def _counted(
     before: NDArray[np.int64], after: NDArray[np.int64], names: tuple[str, ...] | None
 ) -> dict[str, dict[str, int]]:
-    """How many items there are in each group; of clusters, in those of each size."""
+    """How many items there are in each group: those with the most by name, and the others together."""
+    largest = np.argsort(-before, kind="stable")
     if names is None:
-        digits = np.floor(np.log10(before)).astype(np.int64)  # no cluster is empty
-        names = tuple(f"in clusters of {10**d:,} to {10 ** (d + 1) - 1:,}" for d in range(int(digits.max()) + 1))
-        before, after = (np.bincount(digits, weights=counts, minlength=len(names)) for counts in (before, after))
-    listed = np.sort(np.argsort(-before, kind="stable")[:NAMED]).tolist()
+        before, after = before[largest], after[largest]
+        names = tuple(f"cluster {number:0{len(str(len(before)))}d}" for number in range(1, len(before) + 1))
+        largest = np.arange(len(before))
+    listed = np.sort(largest[:NAMED]).tolist()
     found = {}
     for label, counts in (("before", before), ("after", after)):
         found[label] = {names[at]: int(counts[at]) for at in listed}
