@@ -45,9 +45,9 @@ MOST_ROWS = 4096
 """Rows that all partitions together send in a later round trip, at most. Between the two bounds it is a quarter more
 than the picks still missing need, if a row sent yields as many picks as in the last round trip."""
 HELD_ROWS = 32768
-"""As `MOST_ROWS`, in a race, and no more than twice the missing picks: 36 MB of 272 numbers. Most rows that a race
-sends are picked, and with k = 10,000 it is three times as fast then. Of the farthest rows few are picked, and more of
-them would only be looked at more often."""
+"""As `MOST_ROWS`, by a rule that picks most rows that are sent, and no more than twice the missing picks: 36 MB of 272
+numbers. With k = 10,000 a race is three times as fast then. Of the farthest rows few are picked, and more of them would
+only be looked at more often."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ def lazy_greedy(
         centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
         missing = k - len(found.ids)
         needed = 5 * missing * len(proposed.ids) // (4 * len(proposed.picked))
-        most = max(MOST_ROWS, min(2 * missing, HELD_ROWS)) if rule.depends_on_order else MOST_ROWS
+        most = max(MOST_ROWS, min(2 * missing, HELD_ROWS)) if rule.picks_most else MOST_ROWS
         wanted = min(max(FEWEST_ROWS, needed), most)
     return found
 

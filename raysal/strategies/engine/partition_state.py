@@ -48,11 +48,8 @@ PIECE_ROWS = 2**17
 """Rows whose states are begun together: what is computed on the way takes many times the memory of a state."""
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
-ROWS_MADE_EXACT = 1024
-"""Rows whose bounds for all centres are held at once, at least."""
-BOUNDS_HELD = 2**20
-"""Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more: an exact product takes as long for one
-row as for EXACT_ROWS, and few rows need that with the same centres."""
+EXACT_NUMBERS = 2**23
+"""Numbers of the rows that are made exact together, 32 MB: the more rows, the more of them share an exact product."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +241,7 @@ class RowStates:
             level = guess if sure < guess < level else sure
         self.rows_above = len(above)
         places = top.cpu().numpy()
-        parts = [tuple(f.clone() for f in factors) for _, factors in self.read(places)]
-        factors = tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        factors = tuple(factor.cpu().numpy() for factor in self.gathered(places))
         return BestRows(
             ids=self.ids[places],
             state=self.state[:, top].cpu().numpy(),
@@ -293,9 +289,10 @@ class RowStates:
         places = places[self.centres_applied[places] < self.centres.count]
         applied = self.centres_applied[places]
         missed = len(places) * self.centres.count - int(applied.sum())
-        self.guessing = self.guessing or self.guesses.pay(self.pairs + missed)
-        apply = self.apply_guesses if self.guessing else self.apply_bounds
+        self.guessing = self.guessing or self.guesses.pay(self.pairs + missed, self.centres)
         for first in torch.unique(applied).tolist():
+            guess = self.guessing and self.guesses.help(self.centres.count - first)
+            apply = self.apply_guesses if guess else self.apply_bounds
             for own, factors in self.read(places[applied == first].cpu().numpy()):
                 apply(torch.from_numpy(own).to(self.partition.device), factors, first)
 
@@ -328,17 +325,26 @@ class RowStates:
 
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
-        count = self.centres.count
-        step = max(ROWS_MADE_EXACT, min(BLOCK_ROWS, BOUNDS_HELD // max(self.centres.tiles, 1)))
-        for own, factors in self.read(places.cpu().numpy()):
-            for some in slices(len(own), step):
-                rows = torch.from_numpy(own[some]).to(self.partition.device)
-                # What was exact before some guesses is so but for the centres since.
-                tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
-                self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
-                state, part = self.state[:, rows], tuple(factor[some] for factor in factors)
-                make_exact(self.rule, self.centres, tiles, self.ids[own[some]], part, state)
-                self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
+        count, own = self.centres.count, places.cpu().numpy()
+        for some in slices(len(own), max(BLOCK_ROWS, EXACT_NUMBERS // sum(map(len_of_row, self.centres.factors)))):
+            rows, factors = places[some], self.gathered(own[some])
+            # What was exact before some guesses is so but for the centres since.
+            tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
+            self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
+            state = self.state[:, rows]
+            cells_from = self.guesses.cells_from(self.centres)
+            make_exact(self.rule, self.centres, tiles, self.ids[own[some]], factors, state, cells_from)
+            self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
+
+    def gathered(self, places: NDArray[np.int64]) -> Factors:
+        """The factors of rows, by ascending positions, [n, width] each."""
+        parts = [tuple(factor.clone() for factor in factors) for _, factors in self.read(places)]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def len_of_row(factor: torch.Tensor) -> int:
+    """Numbers of a row."""
+    return factor.shape[1]
 
 
 def one_row(factors: Factors, row: int) -> Arrays:
