@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -32,7 +33,7 @@ def make_exact(
     ids: NDArray[np.int64],
     factors: Factors,
     state: torch.Tensor,
-    cells_from: CellsFrom = lambda first: None,
+    cells_from: CellsFrom,
 ) -> None:
     """Make states exact. Bounds in single precision first find the tiles of centres that could matter.
 
@@ -74,7 +75,7 @@ def exact_gaps(
         (tile, positions of rows [m], squared distances float64 [EXACT_COLUMNS, m]), tiles ascending.
     """
     bounds = torch.searchsorted(able[0].contiguous(), torch.arange(centres.tiles + 1, device=able.device)).tolist()
-    for tile, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for tile, (low, high) in enumerate(itertools.pairwise(bounds)):
         for rows in parts(able[1, low:high]):
             yield tile, rows, centres.sq_distances(tile, WideRows.of(of_rows(factors, rows)))
 
@@ -134,8 +135,10 @@ def able_by_cells(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `able_by_all`, from bounds of centres in cells that can be reached."""
     near = cells.may_be_nearer(centres, first * EXACT_COLUMNS, rows, sq_distances)
-    pairs = torch.cat([centre // EXACT_COLUMNS * len(rows) + row for row, centre in near]).unique()
-    return pairs.div(len(rows), rounding_mode="floor"), pairs % len(rows)
+    nothing = torch.empty(0, dtype=torch.int64)
+    pairs = torch.cat([nothing, *(centre // EXACT_COLUMNS * len(rows) + row for row, centre in near)])
+    which, row = np.divmod(np.unique(pairs.numpy()), len(rows))
+    return torch.from_numpy(which), torch.from_numpy(row)
 
 
 def parts(rows: torch.Tensor) -> Iterator[torch.Tensor]:

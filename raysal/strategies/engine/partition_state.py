@@ -22,7 +22,6 @@ guesses are bad, guesses end, and what was guessed is bounded.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -38,6 +37,7 @@ from raysal.strategies.engine.exact_states import make_exact
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.guesses import Guesses
 from raysal.strategies.engine.priorities import Rule
+from raysal.strategies.engine.proposals import BestRows, Opening
 from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
 
 FIRST_ROWS = 2
@@ -50,35 +50,6 @@ KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
 EXACT_NUMBERS = 2**23
 """Numbers of the rows that are made exact together, 32 MB: the more rows, the more of them share an exact product."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestRows:
-    """Rows of a partition that are up to date, and stand before all its other rows."""
-
-    ids: NDArray[np.int64]
-    """[m], ascending."""
-    state: NDArray[np.float64]
-    """The rule's state, [fields, m]."""
-    factors: Arrays
-    """[m, width] each."""
-    bound: Place
-    """The best place that any other row of the partition could have."""
-    pairs: int
-    """Pairs of a row and a centre whose distance was bounded in single precision so far; each pair once."""
-    pairs_again: int
-    """Pairs that were bounded once more, to make the states of rows exact."""
-    pairs_guessed: int
-    """Pairs of which it was guessed, in integers, which centre is nearest to the row; each pair once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """A partition's proposal for the first pick, if there is no centre yet."""
-
-    place: Place
-    factors: Arrays
-    """[1, width] each."""
 
 
 class RowStates:
@@ -326,7 +297,7 @@ class RowStates:
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
         count, own = self.centres.count, places.cpu().numpy()
-        for some in slices(len(own), max(BLOCK_ROWS, EXACT_NUMBERS // sum(map(len_of_row, self.centres.factors)))):
+        for some in slices(len(own), self.rows_made_exact):
             rows, factors = places[some], self.gathered(own[some])
             # What was exact before some guesses is so but for the centres since.
             tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
@@ -336,15 +307,15 @@ class RowStates:
             make_exact(self.rule, self.centres, tiles, self.ids[own[some]], factors, state, cells_from)
             self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
 
+    @property
+    def rows_made_exact(self) -> int:
+        """How many rows are made exact together, at most."""
+        return max(BLOCK_ROWS, EXACT_NUMBERS // sum(factor.shape[1] for factor in self.centres.factors))
+
     def gathered(self, places: NDArray[np.int64]) -> Factors:
         """The factors of rows, by ascending positions, [n, width] each."""
         parts = [tuple(factor.clone() for factor in factors) for _, factors in self.read(places)]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
-
-
-def len_of_row(factor: torch.Tensor) -> int:
-    """Numbers of a row."""
-    return factor.shape[1]
 
 
 def one_row(factors: Factors, row: int) -> Arrays:

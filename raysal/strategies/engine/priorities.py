@@ -177,11 +177,10 @@ class D2Race:
 class FarthestLevel:
     """Of the rows at the highest level of distance, the one of lowest hash is picked next.
 
-    Levels are (1 - epsilon)^j for whole numbers j, and a row stands at the largest of them that is not above its distance
-    to the nearest centre. So each pick is more than 1 - epsilon times as far from the centres as the farthest row is: a
-    row at a level is picked if and only if it is that far from all that were picked before it, in the order of the
-    hashes. Rows of one level are decided in that order, whatever their distances, so that all rows that are sent are
-    picked or fall below the level: that makes large k cheap.
+    Levels are (1 - epsilon)^j for whole numbers j, and a row stands at the largest of them that is not above its
+    distance to the nearest centre. So each pick is more than 1 - epsilon times as far from the centres as the farthest
+    row is. Rows of one level are decided in the order of their hashes, whatever their distances: all that are sent are
+    picked or fall below the level, which makes large k cheap.
 
     Guarantee: k picks and the farthest row left, at radius r, are all more than (1 - epsilon) r from one another, and k
     balls cannot hold these k + 1 unless two share one. So r < 2 / (1 - epsilon) times the smallest radius with which k
@@ -241,6 +240,12 @@ def bounds_of_levels(epsilon: float) -> NDArray[np.float64]:
     """Where levels of squared distances begin, ascending: powers of (1 - epsilon)^2.
 
     They are products, one after the other: every machine has the same, which cannot be said of powers.
+
+    Args:
+        epsilon: 0.001 to 0.5.
+
+    Returns:
+        Float64 [levels].
     """
     below, above, share = [1.0], [1.0], (1 - epsilon) ** 2
     while below[-1] > SMALLEST_SQ_DISTANCE:
