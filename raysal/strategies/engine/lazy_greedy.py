@@ -21,6 +21,7 @@ the picks do not depend on the partitions, on how many rows are sent, or on when
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -37,7 +38,6 @@ from raysal.strategies.engine.partition_state import propose, start
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.proposals import BestRows
 from raysal.strategies.engine.ranking import Place
-from raysal.types import Report, no_report
 
 ROWS_AT_FIRST = 1024
 """Rows that all partitions together send in the first round trip."""
@@ -53,8 +53,8 @@ only be looked at more often."""
 
 
 @dataclass(frozen=True)
-class LastPicks:
-    """Picks that the partitions were not told of, as nothing was to be picked after them."""
+class Unsent:
+    """Centres that the partitions were not told of, as nothing was to be picked after them."""
 
     ids: NDArray[np.int64]
     factors: Arrays
@@ -79,7 +79,7 @@ class GreedyResult:
     """Of those, the pairs that were bounded before, and once more for a row to be sent."""
     pairs_guessed: int = 0
     """Pairs of which the partitions guessed which centre is nearest (`guesses`)."""
-    last: LastPicks | None = None
+    unsent: Unsent | None = None
     """The picks of the last round trip."""
 
     def divided_by(self, scale: float) -> GreedyResult:
@@ -96,7 +96,7 @@ def lazy_greedy(
     centres: Arrays,
     opening: Literal["lowest", "largest"],
     key: int,
-    report: Report = no_report,
+    after: Callable[[GreedyResult], None] = lambda _: None,
 ) -> GreedyResult:
     """Pick up to k rows by a rule.
 
@@ -108,7 +108,7 @@ def lazy_greedy(
         centres: Factors of items that are covered from the start, [m, width] each; m may be 0.
         opening: The first pick if there are no centres: the row of lowest hash, or of largest norm.
         key: Key of the hash of the opening; that of the hash that orders equal rows is derived from it.
-        report: Called with what is done after each round trip.
+        after: Called with what was picked so far, after each round trip.
 
     Returns:
         The picks. They are fewer than k if no row has a priority left: in a race, when all rows coincide with a centre.
@@ -129,12 +129,12 @@ def lazy_greedy(
         found.ids.append(first.place.id)
         found.sq_distances.append(first.place.priority if opening == "largest" else np.inf)
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)
-        found.last = LastPicks(ids, centres, times)
+    found.unsent = Unsent(ids, centres, times)
     wanted = ROWS_AT_FIRST
     while len(found.ids) < k:
         parts = fleet.each(propose, ids, centres, times, ceil_div(wanted, fleet.size))
         found.round_trips += 1
-        found.last = None
+        found.unsent = None
         found.pairs_again = sum(part.pairs_again for part in parts)
         found.pairs = sum(part.pairs for part in parts) + found.pairs_again
         found.pairs_guessed = sum(part.pairs_guessed for part in parts)
@@ -151,8 +151,8 @@ def lazy_greedy(
         found.sq_distances.extend(proposed.sq_distances)
         ids, times = proposed.ids[proposed.picked], np.array(proposed.times)
         centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
-        found.last = LastPicks(ids, centres, times)
-        report("pick", len(found.ids), k)
+        found.unsent = Unsent(ids, centres, times)
+        after(found)
         missing = k - len(found.ids)
         needed = 5 * missing * len(proposed.ids) // (4 * len(proposed.picked))
         most = max(MOST_ROWS, min(2 * missing, HELD_ROWS)) if rule.picks_most else MOST_ROWS

@@ -12,7 +12,7 @@ from raysal.fleet import Partition
 from raysal.numerics import EXACT_COLUMNS, one_thread_if_few, slices
 from raysal.strategies.engine.distances import WideRows
 from raysal.strategies.engine.exact_states import able_tiles, exact_gaps, of_rows, parts
-from raysal.strategies.engine.lazy_greedy import LastPicks
+from raysal.strategies.engine.lazy_greedy import Unsent
 from raysal.strategies.engine.partition_state import RowStates
 
 
@@ -28,7 +28,7 @@ class NearestCentres:
     """[n]"""
 
 
-def nearest_centres(partition: Partition, last: LastPicks | None) -> NearestCentres:
+def nearest_centres(partition: Partition, unsent: Unsent | None) -> NearestCentres:
     """Find the nearest centre of each candidate that was not picked.
 
     Costs a guess for each row, and a product in single precision with the centres that bounds leave: with 10,000
@@ -36,15 +36,15 @@ def nearest_centres(partition: Partition, last: LastPicks | None) -> NearestCent
 
     Args:
         partition: where `lazy_greedy` has picked, by a rule for which order does not matter.
-        last: picks that no partition knows of yet.
+        unsent: centres that no partition knows of yet.
 
     Returns:
         The nearest centres. Distances are exact as those of picks are, to the same bits.
     """
     rows: RowStates = partition.state["row_states"]
     with one_thread_if_few(len(partition) * partition.width):
-        if last is not None:
-            rows.add_centres(last.ids, last.factors, last.times)
+        if unsent is not None:
+            rows.add_centres(unsent.ids, unsent.factors, unsent.times)
         left = (rows.state[-1] > -torch.inf).nonzero()[:, 0]
         rows.bring_up_to_date(left)
         centre, sq_distance = torch.empty(len(left), dtype=torch.int64), torch.empty(len(left), dtype=torch.float64)
