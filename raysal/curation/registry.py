@@ -9,4 +9,8 @@ from raysal.registry import Registry
 if TYPE_CHECKING:
     from raysal.curation.base import Step
 
-STEPS: Registry[type[Step]] = Registry({})
+STEPS: Registry[type[Step]] = Registry(
+    {
+        "check": "raysal.curation.steps.check:Check",
+    }
+)
