@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STEPS: Registry[type[Step]] = Registry(
     {
         "balance": "raysal.curation.steps.balance:Balance",
+        "check": "raysal.curation.steps.check:Check",
         "core": "raysal.curation.steps.core:Core",
         "exact": "raysal.curation.steps.exact:Exact",
         "filter": "raysal.curation.steps.filter:Filter",
