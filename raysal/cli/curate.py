@@ -74,7 +74,7 @@ def curate(
     if out is None and not plan and report is None:
         raise ConfigError("--out", "there is nowhere to write", "add -o kept.parquet, --report PLACE, or --plan")
     if out is not None:
-        check_table_of(out, pool)
+        check_table_of(out, pool, force)
     with on_interrupt("run the same command again to go on"), progress("starting") as told:
         from raysal.api.curate import DEFAULT_STEPS, run_steps
         from raysal.curation.forecast import forecast_plan

@@ -25,11 +25,13 @@ MAX_VALUES = 30
 NAMED = 20
 """Names of steps and of what they say that a page has room for."""
 OWN_STYLE = Html("""
-.group { display: flex; flex-wrap: wrap; gap: .45rem; align-items: flex-start; padding: .55rem 0;
-  border-top: 1px solid var(--line) }
-.group figure { width: 72px }
+.groups { display: flex; flex-wrap: wrap; gap: .8rem .8rem; align-items: flex-start; margin: .5rem 0 }
+.group { display: flex; flex-wrap: wrap; gap: .4rem; padding: .5rem; border: 1px solid var(--line); border-radius: 6px }
+.group.alone { border: 0; padding: 0 }
+.group figure { width: 68px }
+.group figcaption { white-space: normal; overflow-wrap: anywhere }
 .group figure.kept img, .group figure.kept .none { outline: 2.5px solid #009e73; outline-offset: 1px }
-.group figure.kept { margin-right: .7rem }
+.group figure.later img, .group figure.later .none { outline: 2.5px dashed #9aa5b1; outline-offset: 1px }
 .group .more { align-self: center; color: var(--muted); font-size: .82rem }
 ul.texts { margin: .2rem 0; padding-left: 1.1rem; font-size: .9rem }
 ul.texts li.kept { list-style: "✓ " }
@@ -104,10 +106,8 @@ def _body(
         yield _step_section(step, examples.groups[at], keys, gallery)
     if examples.kept:
         shown = [Member(id=id, value=None, reason="") for id in examples.kept]
-        strip = tag("div", [_figure(one, keys, gallery) for one in shown], class_="strip")
-        texts = _texts(None, shown, keys, gallery)
-        words = f"{len(shown):,} of the {found.kept:,} kept items, drawn uniformly."
-        yield _section("What is kept", words, texts if _as_texts(gallery) else strip)
+        strip = tag("div", _items(shown, keys, gallery), class_=None if _as_texts(gallery) else "strip")
+        yield _section("What is kept", f"{len(shown):,} of the {found.kept:,} kept items, drawn uniformly.", strip)
     yield _section("Provenance", "", _provenance(found))
 
 
@@ -156,10 +156,9 @@ def _step_section(step: StepDone, groups: Sequence[Group], keys: Mapping[int, st
         parts += [tag("h3", "Sizes of groups"), tag("p", _size_words(sizes), class_="note"), _size_table(sizes)]
     if (balance := balance_in(facts)) is not None:
         parts += [tag("h3", "Balance"), tag("p", _balance_words(balance), class_="note"), _balance_table(balance)]
-    for kind, title in ((True, "Dropped, beside the item that each was dropped for"), (False, "Dropped")):
-        own = [group for group in groups if (group.kept is not None) == kind]
-        if own:
-            parts += [tag("h3", title), *(_group(group, keys, gallery) for group in own)]
+    for kind in dict.fromkeys(group.kind for group in groups):
+        own = [_group(group, keys, gallery) for group in groups if group.kind == kind]
+        parts += [tag("h3", f"{kind[0].upper()}{kind[1:]}"), tag("div", own, class_="groups")]
     if not step.dropped and not parts:
         return None
     return _section(f"{step.label}", words.strip(), *parts)
@@ -167,15 +166,26 @@ def _step_section(step: StepDone, groups: Sequence[Group], keys: Mapping[int, st
 
 def _group(group: Group, keys: Mapping[int, str], gallery: Gallery) -> Html:
     more = tag("span", f"and {group.more:,} more", class_="more") if group.more else None
-    reason = tag("p", group.dropped[0].reason, class_="note") if group.kept is None and group.dropped else None
+    if group.kept is None:
+        reason = tag("p", group.dropped[0].reason, class_="note")
+        return tag("div", reason, tag("div", _items(group.dropped, keys, gallery), more, class_="group alone"))
     if _as_texts(gallery):
-        return join(reason, tag("div", _texts(group, group.dropped, keys, gallery), more, class_="group"))
-    kept = None
-    if group.kept is not None:
-        caption = "kept" if group.later is None else f"dropped later, by {group.later}"
-        kept = _figure(Member(id=group.kept, value=None, reason=caption), keys, gallery, "kept", caption)
-    figures = [_figure(member, keys, gallery) for member in group.dropped]
-    return join(reason, tag("div", kept, figures, more, class_="group"))
+        return tag("div", _texts(group, group.dropped, keys, gallery), more, class_="group")
+    caption = _caption(group)
+    kind = "kept" if group.later is None else "later"
+    first = _figure(Member(id=group.kept, value=None, reason=caption), keys, gallery, kind, caption)
+    return tag("div", first, _items(group.dropped, keys, gallery), more, class_="group")
+
+
+def _caption(group: Group) -> str:
+    """What became of the item that a group was dropped for."""
+    return "kept" if group.later is None else f"kept, until {group.later}"
+
+
+def _items(members: Sequence[Member], keys: Mapping[int, str], gallery: Gallery) -> Html:
+    if _as_texts(gallery):
+        return _texts(None, members, keys, gallery)
+    return join([_figure(member, keys, gallery) for member in members])
 
 
 def _as_texts(gallery: Gallery) -> bool:
@@ -200,8 +210,7 @@ def _figure(
 def _texts(group: Group | None, members: Sequence[Member], keys: Mapping[int, str], gallery: Gallery) -> Html:
     lines = []
     if group is not None and group.kept is not None:
-        later = "kept" if group.later is None else f"dropped later, by {group.later}"
-        lines.append(tag("li", _line(group.kept, later, keys, gallery), class_="kept"))
+        lines.append(tag("li", _line(group.kept, _caption(group), keys, gallery), class_="kept"))
     lines += [tag("li", _line(one.id, _value(one), keys, gallery)) for one in members]
     return tag("ul", lines, class_="texts")
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from raysal.curation.curated import Curated, StepDone
 from raysal.prediction.sampling import thin_picks
 
-GROUPS = 6
-"""Groups shown of each kind: the largest, and those around the dropped items of the lowest and of the highest value."""
-ENDS = 3
-"""Groups shown for each end of the values."""
+GROUPS = 12
+"""Groups shown of each of `KINDS`."""
+KINDS = ("the largest groups", "dropped for the lowest values", "dropped for the highest values")
+ALONE_KIND = "dropped"
 MEMBERS = 7
 """Dropped items shown of a group."""
 ALONE = 14
@@ -37,6 +37,8 @@ class Member:
 class Group:
     """Dropped items, and what they were dropped for."""
 
+    kind: str
+    """why it is shown: one of `KINDS`, or `ALONE_KIND`"""
     kept: int | None
     """the item that they were dropped for; None where they were dropped by themselves"""
     later: str | None
@@ -91,17 +93,17 @@ def _groups(found: Curated, step: StepDone) -> Iterable[Group]:
     if not len(rows):
         return
     kept, start, counts = np.unique(result.nearest[rows], return_inverse=True, return_counts=True)
-    wanted = np.argsort(-counts, kind="stable")[:GROUPS].tolist()
-    values = result.value[rows]
-    order = np.argsort(values, kind="stable")  # NaN comes last
-    order = order[: int(np.isfinite(values).sum())]
-    for end in (order, order[::-1]):
-        fresh = [place for place in dict.fromkeys(start[end[: 20 * ENDS]].tolist()) if place not in wanted]
-        wanted += fresh[:ENDS]
-    for place in wanted:
+    order = np.argsort(result.value[rows], kind="stable")  # NaN comes last
+    order = start[order[: int(np.isfinite(result.value[rows]).sum())]]
+    wanted: dict[int, str] = {}
+    for kind, places in zip(KINDS, (np.argsort(-counts, kind="stable"), order, order[::-1]), strict=True):
+        fresh = [place for place in dict.fromkeys(places[: 20 * GROUPS].tolist()) if place not in wanted]
+        wanted |= dict.fromkeys(fresh[:GROUPS], kind)
+    for place, kind in wanted.items():
         members = rows[start == place]
         shown = members[np.argsort(result.value[members], kind="stable")][:MEMBERS]
         yield Group(
+            kind=kind,
             kept=int(kept[place]),
             later=_dropped_later(found, int(kept[place])),
             dropped=_members(step, shown),
@@ -116,7 +118,8 @@ def _alone(found: Curated, step: StepDone) -> Iterable[Group]:
         rows = np.flatnonzero((result.nearest < 0) & (result.reason == number))
         if len(rows):
             shown = np.searchsorted(result.ids, thin_picks(result.ids[rows], found.seed, ALONE))
-            yield Group(kept=None, later=None, dropped=_members(step, shown), more=len(rows) - len(shown))
+            members = _members(step, shown)
+            yield Group(kind=ALONE_KIND, kept=None, later=None, dropped=members, more=len(rows) - len(shown))
 
 
 def _members(step: StepDone, rows: NDArray[Any]) -> tuple[Member, ...]:

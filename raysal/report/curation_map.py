@@ -83,7 +83,8 @@ def _draw(figure: Any, drawn: CurationMap, labels: Sequence[str]) -> None:
     kept = drawn.dropped_by == KEPT
     left.set_title("what was dropped, by step", color=MUTED)
     left.scatter(*drawn.points[kept].T, s=8, c=PALE, linewidths=0, rasterized=True)
-    for at in range(len(labels)):
+    counts = np.bincount(drawn.dropped_by[~kept], minlength=len(labels))
+    for at in np.argsort(-counts, kind="stable").tolist():  # what is rare lies above what is common
         own = drawn.points[drawn.dropped_by == at]
         left.scatter(*own.T, s=13, c=step_colour(at), edgecolors="#ffffff", linewidths=0.35, rasterized=True)
     right.set_title("what is kept", color=MUTED)

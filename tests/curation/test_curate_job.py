@@ -37,9 +37,9 @@ def pool(tmp_path: Path) -> Pool:
 @pytest.fixture(autouse=True)
 def calls() -> Iterator[list[tuple[int, int]]]:
     Thin.calls.clear()
-    Slow.stops, Slow.went_on = False, 0
+    Slow.stops, Slow.went_on = None, 0
     yield Thin.calls
-    Slow.stops = False
+    Slow.stops = None
 
 
 def rows_of(found: Curated) -> dict[str, dict[str, Any]]:
@@ -114,10 +114,10 @@ def test_an_interrupted_plan_goes_on_within_the_step(pool: Pool, tmp_path: Path,
     shutil.copytree(pool.path, tmp_path / "other")
     plan = [Thin(keep=2), Slow(), Draw()]
     whole = run_steps(tmp_path / "other", plan)
-    Slow.stops = True
+    Slow.stops = Stop
     with pytest.raises(Stop):
         run_steps(pool, plan)
-    Slow.stops = False
+    Slow.stops = None
     rest = run_steps(pool, plan)
     assert (len(calls), Slow.went_on) == (2, 1)
     assert [step.resumed for step in rest.steps] == [True, False, False]
