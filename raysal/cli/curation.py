@@ -91,6 +91,8 @@ def check_table_of(out: Path, pool: str, force: bool) -> None:
     for folder in out.absolute().parents:
         if (folder / "pool.json").exists():
             raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
+    if out.is_dir():
+        raise OutputExists(out, "is a folder", "name a file")
     if out.exists() and not force and not _may_be_table(out):
         raise OutputExists(out)
 
@@ -101,8 +103,6 @@ def _may_be_table(out: Path) -> bool:
     from raysal.tables import DELIMITERS, KINDS
 
     kind = KINDS[out.suffix.lower()]
-    if not out.is_file():
-        return False
     if kind == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq

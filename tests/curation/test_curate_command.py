@@ -123,7 +123,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(pool: Pool, tmp_path:
     refused(cli(*words, "-o", pool.path / "kept.parquet"), "lies in the pool")
     refused(cli(*words, "-o", pool.path / "items" / "kept.parquet"), "lies in the pool")
     refused(cli(*words, "-o", tmp_path / "notes.csv"), "is there already")
-    refused(cli(*words, "-o", tmp_path / "folder.parquet"), "is there already")
+    refused(cli(*words, "-o", tmp_path / "folder.parquet", "--force"), "is a folder")
     refused(cli(*words, "--report", tmp_path / "notes.html"), "is there already")
     refused(cli(*words, "--report", tmp_path / "report.pdf"), "unknown extension")
     refused(cli(*words, "--report", tmp_path / "no" / "where.html"), "its directory does not exist")
