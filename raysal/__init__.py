@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
+    from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -35,6 +36,7 @@ __all__ = [
     "Pool",
     "RaysalError",
     "Session",
+    "curate",
     "dedup",
     "embed",
     "export",
@@ -55,6 +57,7 @@ _HOMES = {
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
+    "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

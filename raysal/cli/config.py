@@ -25,8 +25,11 @@ def show(
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
-    """Print a config as TOML, with every default filled in."""
+    """Print a config as TOML, with every default filled in: of a run, or a plan of curation."""
     del json, debug
+    if config is not None and is_plan(config):
+        plan = resolve_plan(config)
+        return Outcome(data=plan, view="\n".join(plan_lines(plan)))
     from raysal.config import RunConfig, load_config
 
     loaded = RunConfig(pool=Path("pool")) if config is None else load_config(config, note)
@@ -46,6 +49,10 @@ def validate(
     If its pool is there, also say what happens where the items run out before the rounds do.
     """
     del json, debug
+    if is_plan(config):
+        steps = [step["name"] for step in resolve_plan(config)["steps"]]
+        view = f"{config}: valid (steps {', '.join(steps)})"
+        return Outcome(data={"config": str(config), "ok": True, "steps": steps, "notes": []}, view=view)
     from raysal.config import load_config
     from raysal.rounds.arms import validate as validate_parts
     from raysal.rounds.plan import notes_on
@@ -114,6 +121,49 @@ def resolve(config: RunConfig) -> dict[str, Any]:
     values["update"]["trainer"] = config.update.trainer.build_named("update.trainer", TRAINERS)
     resolved: dict[str, Any] = _plain(values)
     return resolved
+
+
+def is_plan(config: Path) -> bool:
+    """Whether a file is a plan of curation, and no config of a run: it has steps. A file that is neither is none."""
+    import tomllib
+
+    try:
+        return "steps" in tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def resolve_plan(config: Path) -> dict[str, Any]:
+    """Turn a plan of curation into plain values, every step with all its fields.
+
+    Args:
+        config: a TOML file.
+
+    Returns:
+        The seed and the steps; unset values are left out.
+
+    Raises:
+        UnknownName: a step does not exist.
+        ConfigError: a field is unknown, or out of range.
+    """
+    from raysal.curation.plan import load_plan, plan_of
+
+    loaded = load_plan(config, note)
+    return {"seed": loaded.seed, "steps": [{"name": one.name, **_plain(one.step)} for one in plan_of(loaded.steps)]}
+
+
+def plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Write a plan of curation as TOML.
+
+    Args:
+        plan: from `resolve_plan`.
+
+    Yields:
+        The lines.
+    """
+    yield f"seed = {_toml_value(plan['seed'])}"
+    for step in plan["steps"]:
+        yield from ("", "[[steps]]", *(f"{_toml_key(name)} = {_toml_value(value)}" for name, value in step.items()))
 
 
 def _plain(value: Any) -> Any:

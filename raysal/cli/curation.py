@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from raysal.cli.garbage import look_now
 from raysal.cli.output import Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
@@ -61,30 +62,60 @@ def curated(
     Raises:
         RaysalError: the file cannot be written there, or what `compute` raises.
     """
-    check_table_of(out, pool)
+    check_table_of(out, pool, force)
     with on_interrupt("run the same command again to go on"), progress("starting") as report:
+        import raysal.curation.job  # noqa: F401  (what computes is imported before garbage is looked for)
+
+        look_now()
         found = compute(report)
         written = found.write(out, rows.value, overwrite=force)
     words = f"{out}: {words_of(found)}{kept_note(written)}"
     return Outcome(data={"pool": pool, "out": str(out), **data_of(found), **more, **kept_data(written)}, view=words)
 
 
-def check_table_of(out: Path, pool: str) -> None:
+def check_table_of(out: Path, pool: str, force: bool) -> None:
     """Check where a table of a pool is to be written, before any work is done.
 
     Args:
         out: the file.
         pool: the pool, as it was given.
+        force: replace the file that is there.
 
     Raises:
         ConfigError: a table cannot have that name.
-        OutputExists: the file is the source of the pool, or would lie in a pool.
+        OutputExists: the file is the source of the pool, or would lie in a pool; or a file is there that cannot be such
+            a table, written before.
     """
     check_output(out)
     check_no_source(out, pool)
     for folder in out.absolute().parents:
         if (folder / "pool.json").exists():
             raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
+    if out.is_dir():
+        raise OutputExists(out, "is a folder", "name a file")
+    if out.exists() and not force and not _may_be_table(out):
+        raise OutputExists(out)
+
+
+def _may_be_table(out: Path) -> bool:
+    """Whether a file that is there may be a table of curation: it begins as one."""
+    from raysal.curation.curated import SCHEMA
+    from raysal.tables import DELIMITERS, KINDS
+
+    kind = KINDS[out.suffix.lower()]
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return bool(pq.read_schema(out).names == SCHEMA.names)
+        except pa.ArrowException:
+            return False
+    with open(out, "rb") as file:
+        start = file.read(200)
+    if kind in DELIMITERS:
+        return start.startswith(DELIMITERS[kind].join(SCHEMA.names).encode())
+    return start.lstrip(b"[\n").startswith(b'{"key": ') or start == b"[\n]\n"
 
 
 def words_of(found: Curated) -> str:

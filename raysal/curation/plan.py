@@ -17,7 +17,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -58,6 +58,16 @@ class PlannedStep(NamedTuple):
     def fields(self) -> dict[str, Any]:
         """Its config, as JSON."""
         return fields_of(self.step, self.label)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        fields = {one.name: one for one in dataclasses.fields(cast("Any", self.step))}
+        usual = {
+            name: one.default_factory() if callable(one.default_factory) else one.default
+            for name, one in fields.items()
+        }
+        return {name: value for name, value in self.fields.items() if getattr(self.step, name) != usual[name]}
 
     def record(self, pool: Pool) -> dict[str, Any]:
         """What decides its result, beside the items of the pool that it is given, as JSON."""

@@ -37,6 +37,7 @@ def with_output(command: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 
 FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "curate": lambda home: (home / "pool",),
     "dedup": lambda home: (home / "pool",),
     "index search": lambda home: (home / "pool", "--key", "item-0005", "-k", 3),
     "label export": lambda home: (home / "run",),

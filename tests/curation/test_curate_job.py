@@ -37,9 +37,9 @@ def pool(tmp_path: Path) -> Pool:
 @pytest.fixture(autouse=True)
 def calls() -> Iterator[list[tuple[int, int]]]:
     Thin.calls.clear()
-    Slow.stops, Slow.went_on = False, 0
+    Slow.stops, Slow.went_on = None, 0
     yield Thin.calls
-    Slow.stops = False
+    Slow.stops = None
 
 
 def rows_of(found: Curated) -> dict[str, dict[str, Any]]:
@@ -114,10 +114,10 @@ def test_an_interrupted_plan_goes_on_within_the_step(pool: Pool, tmp_path: Path,
     shutil.copytree(pool.path, tmp_path / "other")
     plan = [Thin(keep=2), Slow(), Draw()]
     whole = run_steps(tmp_path / "other", plan)
-    Slow.stops = True
+    Slow.stops = Stop
     with pytest.raises(Stop):
         run_steps(pool, plan)
-    Slow.stops = False
+    Slow.stops = None
     rest = run_steps(pool, plan)
     assert (len(calls), Slow.went_on) == (2, 1)
     assert [step.resumed for step in rest.steps] == [True, False, False]
@@ -234,3 +234,51 @@ def test_what_is_no_step_is_refused_by_its_place(pool: Pool) -> None:
         with pytest.raises(RaysalError, match=problem):
             run_steps(pool, steps)  # type: ignore[arg-type]
     assert not (pool.path / FOLDER).exists() or not list((pool.path / FOLDER).rglob("*.json"))
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_write_it_goes_on(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, when: str
+) -> None:
+    """Two steps write five files: tables, a list, and two records."""
+    from raysal.curation import folder
+
+    shutil.copytree(pool.path, tmp_path / "other")
+    plan = [Thin(keep=2), Draw()]
+    whole = run_steps(tmp_path / "other", plan)
+    left = iter([*range(at)])
+
+    def dying(real: Any) -> Any:
+        def write(*args: Any) -> None:
+            dies = next(left, None) is None
+            if dies and when == "before":
+                raise Stop
+            real(*args)
+            if dies:
+                raise Stop
+
+        return write
+
+    monkeypatch.setattr(folder, "write_file", dying(folder.write_file))
+    monkeypatch.setattr(folder, "write_sealed", dying(folder.write_sealed))
+    if at < 5:
+        with pytest.raises(Stop):
+            run_steps(pool, plan)
+    else:
+        run_steps(pool, plan)
+    monkeypatch.undo()
+    rest = run_steps(pool, plan)
+    assert rest.table("all").equals(whole.table("all"))
+    assert [step.result.facts for step in rest.steps] == [step.result.facts for step in whole.steps]
+
+
+def test_memory_is_some_bytes_an_item_and_a_table_is_made_chunk_by_chunk(tmp_path: Path) -> None:
+    large = make_pool(tmp_path / "large", np.ones((5000, 2), np.float32), chunk_rows=100)
+    found = run_steps(large, [Thin(keep=5)])
+    assert found.ids.nbytes + found.dropped_by.nbytes == 10 * 5000
+    result = found.steps[0].result
+    assert sum(v.nbytes for v in (result.ids, result.reason, result.nearest, result.value)) == 25 * 4000
+    tables = list(found.tables("all"))
+    assert (len(tables), max(table.num_rows for table in tables)) == (50, 100)
+    assert pa.concat_tables(tables).equals(found.table("all"))

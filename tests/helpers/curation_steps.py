@@ -91,6 +91,10 @@ class Stop(Exception):
     """What stops a step in a test."""
 
 
+PLACES = {name.lower(): f"curation_steps:{name}" for name in ("Draw", "Named", "Slow", "Thin")}
+"""For the registry, while a test needs them there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slow(Step):
     """Drops the second half of what is left. It keeps a file when half is done, and stops there while `stops` is set.
@@ -98,7 +102,7 @@ class Slow(Step):
     What it found does not depend on that.
     """
 
-    stops: ClassVar[bool] = False
+    stops: ClassVar[type[BaseException] | None] = None
     went_on: ClassVar[int] = 0
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
@@ -109,6 +113,6 @@ class Slow(Step):
         if half.exists():
             Slow.went_on += 1
         half.write_text("done")
-        if Slow.stops:
-            raise Stop
+        if Slow.stops is not None:
+            raise Slow.stops
         return StepResult.of(work.ids_left[(len(work.ids_left) + 1) // 2 :], "in the second half")
