@@ -21,8 +21,8 @@ from raysal.rng import derive, item_order, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
-from raysal.strategies.engine import lazy_greedy as lazy
 from raysal.strategies.engine import exact_states, partition_state
+from raysal.strategies.engine import lazy_greedy as lazy
 from raysal.strategies.engine.distances import COINCIDENT, Centres, WideRows, approximate_sq_norms, slack
 from raysal.strategies.engine.feature_maps import (
     Gradients,
