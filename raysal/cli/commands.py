@@ -16,6 +16,7 @@ _COMMANDS = {
     "rank": "raysal.cli.rank:rank",
     "export": "raysal.cli.export:export",
     "dedup": "raysal.cli.dedup:dedup",
+    "filter": "raysal.cli.filter:filter",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",
