@@ -20,7 +20,6 @@ from raysal.curation.filtering.columns import (
     check_types,
     read_columns,
     reasons_of,
-    whole_share,
 )
 from raysal.curation.filtering.distances import Far, OutlierRule, farthest, most_novel
 from raysal.errors import ConfigError
@@ -116,12 +115,11 @@ class Filter(Step):
             check_columns(pool, f"{PLACE}.{name}", shares, numbers=True)
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
-        """How many are kept where only shares of all that is left are dropped, and how long it takes."""
+        """How long it takes. How many are kept is known when it is done: of shares, items that tie stay."""
         seconds = left * len({*self.where, *self.like, *self.lowest, *self.highest}) / COLUMN_ROWS
         for compared, wanted in ((self.outlier_sample, self.outliers), (NOVELTY_SAMPLE, self.novelty)):
             seconds += (left * pool.dim * compared / speed.products + 2 * left / speed.rows) if wanted else 0
-        told = not (self.where or self.lowest or self.highest or self.outliers)
-        return Forecast(kept=left - whole_share(self.novelty_share, left) if told else None, seconds=seconds)
+        return Forecast(kept=None, seconds=seconds)
 
     def apply(self, work: Work) -> StepResult:
         """Find what is to be dropped; the docstring of the class says in which order."""
