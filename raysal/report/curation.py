@@ -14,7 +14,7 @@ from raysal.curation.curated import Curated, StepDone
 from raysal.curation.plan import words_of
 from raysal.pool.place import name_of
 from raysal.report.curation_balance import Balance, balance_by, balance_in
-from raysal.report.curation_examples import Examples, Group, Member, examples_of, group_sizes
+from raysal.report.curation_examples import Examples, Group, Listed, Member, examples_of, group_sizes
 from raysal.report.curation_items import Items
 from raysal.report.curation_map import draw_curation_map, map_of, step_colour
 from raysal.report.curation_tables import balance_table, balance_words, size_table, size_words, table
