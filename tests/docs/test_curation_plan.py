@@ -1,4 +1,4 @@
-"""The section "A plan" of docs/curation.md: its commands and its Python run, and it names every column, option and step."""
+"""The section "A plan" of docs/curation.md: what it shows runs, and it names every column, option and step."""
 
 from __future__ import annotations
 
