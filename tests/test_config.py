@@ -23,7 +23,9 @@ from raysal.scoring.aggregators.registry import AGGREGATORS
 from raysal.sources import SOURCES
 from raysal.strategies import SELECTORS
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+PLAN = "curate.toml"
+"""A plan of curation, and no config of a run."""
+CONFIGS = [path for path in sorted((Path(__file__).parent.parent / "configs").glob("*.toml")) if path.name != PLAN]
 
 
 @pytest.mark.parametrize(

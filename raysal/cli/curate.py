@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raysal.cli.curation import Device, Partitions, Rows, RowsOption, check_table_of, data_of, words_of
+from raysal.cli.curation import Device, Partitions, Rows, RowsOption, check_table_of, data_of, words_for
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, Force, PoolPath
 from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
@@ -100,7 +100,7 @@ def curate(
             opened, [one.step for one in steps], seed=number, partitions=partitions, backend=backend.value,
             address=address, device=device, report=told,
         )  # fmt: skip
-        words, written = words_of(found), None
+        words, written = words_for(found), None
         if out is not None:
             written = found.write(out, rows.value, overwrite=force)
             words = f"{out}: {words}{kept_note(written)}"
@@ -126,11 +126,13 @@ def plan_text(items: int, steps: Sequence[PlannedStep], lines: Sequence[PlanLine
     Returns:
         Lines such as `near  at most 950 of 1,000 kept  about 3 s  (threshold=0.95)`.
     """
+    from raysal.curation.plan import words_of
+
     cells = []
     for step, line in zip(steps, lines, strict=True):
         kept = f"at most {line.items:,}" if line.kept is None else f"{line.kept:,}"
         took = "done before" if line.done else f"about {seconds_text(line.seconds)}"
-        fields = ", ".join(f"{name}={value}" for name, value in step.said.items())
+        fields = words_of(step.said)
         cells.append((f"{step.label}", f"{kept} of {line.items:,} kept", took, f"({fields})" if fields else ""))
     widths = [max(len(row[at]) for row in cells) for at in range(4)]
     total = sum(line.seconds for line in lines)

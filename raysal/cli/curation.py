@@ -69,7 +69,7 @@ def curated(
         look_now()
         found = compute(report)
         written = found.write(out, rows.value, overwrite=force)
-    words = f"{out}: {words_of(found)}{kept_note(written)}"
+    words = f"{out}: {words_for(found)}{kept_note(written)}"
     return Outcome(data={"pool": pool, "out": str(out), **data_of(found), **more, **kept_data(written)}, view=words)
 
 
@@ -118,7 +118,7 @@ def _may_be_table(out: Path) -> bool:
     return start.lstrip(b"[\n").startswith(b'{"key": ') or start == b"[\n]\n"
 
 
-def words_of(found: Curated) -> str:
+def words_for(found: Curated) -> str:
     """What became of the items, on one line."""
     lost = [(step.label, step.dropped) for step in found.steps if step.dropped]
     words = f"{found.kept:,} of {counted(len(found), 'item').replace(str(len(found)), f'{len(found):,}')} kept"

@@ -43,6 +43,8 @@ class StepDone:
     name: str
     fields: Mapping[str, Any]
     """its config, as JSON"""
+    said: Mapping[str, Any]
+    """those of the fields that differ from their defaults"""
     left: int
     """items that it was given"""
     result: StepResult

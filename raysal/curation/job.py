@@ -94,7 +94,8 @@ def curate_pool(
             found = findings.read(digest)
             done.append(
                 StepDone(
-                    label=planned.label, name=planned.name, fields=planned.fields, left=int(left.sum()),
+                    label=planned.label, name=planned.name, fields=planned.fields, said=planned.said,
+                    left=int(left.sum()),
                     result=found.result, seconds=found.seconds, resumed=resumed,
                 )
             )  # fmt: skip

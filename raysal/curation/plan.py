@@ -196,6 +196,28 @@ def fields_of(step: Step, place: str) -> dict[str, Any]:
     return {one.name: _json(getattr(made, one.name), f"{place}.{one.name}") for one in dataclasses.fields(made)}
 
 
+def words_of(fields: Mapping[str, Any]) -> str:
+    """Fields for people.
+
+    Args:
+        fields: as JSON.
+
+    Returns:
+        Such as `size=0.5, where entropy min=0.5`; empty where there are none.
+    """
+    words = []
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            inner = [
+                f"{key} {words_of(test)}" if isinstance(test, Mapping) else f"{key}={test}"
+                for key, test in value.items()
+            ]
+            words.append(f"{name} {' and '.join(inner)}")
+        else:
+            words.append(f"{name}={'|'.join(map(str, value)) if isinstance(value, list) else value}")
+    return ", ".join(words)
+
+
 def _json(value: Any, place: str) -> Any:
     """A value as JSON, whole."""
     if value is None or isinstance(value, bool | int | float | str):

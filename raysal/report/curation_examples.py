@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ MEMBERS = 7
 ALONE = 14
 """Dropped items shown for a reason, of those that were not dropped for another item."""
 KEPT = 28
-"""Kept items shown."""
+"""Kept items shown, and items of what a step listed."""
+LISTED = ("given", "suggested")
+"""Columns of a list that say what is shown below an item, where it has both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +51,30 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listed:
+    """An item that a step listed."""
+
+    id: int
+    short: str
+    """what it says below the item"""
+    facts: Mapping[str, Any]
+    """all that the list says of it"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Examples:
     """What a report shows of the items."""
 
     groups: Sequence[Sequence[Group]]
     """for each step"""
+    listed: Sequence[Sequence[Listed]]
+    """for each step the first items that it listed"""
     kept: tuple[int, ...]
     """some of what is kept, drawn uniformly"""
 
     def ids(self) -> list[int]:
         """All items that are shown, ascending."""
-        shown = set(self.kept)
+        shown = {*self.kept, *(one.id for listed in self.listed for one in listed)}
         for group in (group for groups in self.groups for group in groups):
             shown |= {member.id for member in group.dropped} | ({group.kept} if group.kept is not None else set())
         return sorted(shown)
@@ -76,7 +91,7 @@ def examples_of(found: Curated) -> Examples:
     """
     groups = [[*_groups(found, step), *_alone(found, step)] for step in found.steps]
     kept = tuple(thin_picks(found.kept_ids, found.seed, KEPT).tolist())
-    return Examples(groups=groups, kept=kept)
+    return Examples(groups=groups, listed=[tuple(_listed(step)) for step in found.steps], kept=kept)
 
 
 def group_sizes(step: StepDone) -> dict[int, int]:
@@ -96,7 +111,10 @@ def _groups(found: Curated, step: StepDone) -> Iterable[Group]:
     order = np.argsort(result.value[rows], kind="stable")  # NaN comes last
     order = start[order[: int(np.isfinite(result.value[rows]).sum())]]
     wanted: dict[int, str] = {}
+    differ = len(np.unique(result.value[rows])) > 1
     for kind, places in zip(KINDS, (np.argsort(-counts, kind="stable"), order, order[::-1]), strict=True):
+        if kind != KINDS[0] and not differ:
+            continue
         fresh = [place for place in dict.fromkeys(places[: 20 * GROUPS].tolist()) if place not in wanted]
         wanted |= dict.fromkeys(fresh[:GROUPS], kind)
     for place, kind in wanted.items():
@@ -109,6 +127,17 @@ def _groups(found: Curated, step: StepDone) -> Iterable[Group]:
             dropped=_members(step, shown),
             more=len(members) - len(shown),
         )
+
+
+def _listed(step: StepDone) -> Iterable[Listed]:
+    """The first items of what a step listed."""
+    if step.result.listed is None:
+        return
+    for row in step.result.listed.slice(0, KEPT).to_pylist():
+        facts = {name: value for name, value in row.items() if name != "id" and value is not None}
+        said = [str(facts[name]) for name in LISTED if name in facts]
+        words = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in facts.values()]
+        yield Listed(id=int(row["id"]), short=" → ".join(said) if len(said) == 2 else " · ".join(words), facts=facts)
 
 
 def _alone(found: Curated, step: StepDone) -> Iterable[Group]:

@@ -15,7 +15,7 @@ from raysal.report.figure import BLUE, GREEN, MUTED, ORANGE, PALE, PURPLE, SKY, 
 from raysal.report.map_layout import SAMPLE_ITEMS, lay_out
 from raysal.report.markup import Html
 
-STEP_COLOURS = (VERMILION, BLUE, ORANGE, PURPLE, GREEN, SKY, YELLOW)
+STEP_COLOURS = (VERMILION, ORANGE, PURPLE, GREEN, SKY, YELLOW)
 """Of what each step dropped, in the order of the plan; then from the first again."""
 DROPPED_ITEMS = 200
 """Dropped items of each step on a map, beside those of the sample."""

@@ -1,4 +1,4 @@
-"""The commands and the Python of docs/curation.md, in order; and that the page names every option and column."""
+"""The commands and the Python of a section of docs/curation.md, in order; and that it names every option and column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pools import make_pool, mixture
 
 from raysal.cli.dedup import dedup
 
-PAGE = (ROOT / "docs" / "curation.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "curation.md").read_text(encoding="utf-8").split("## Near-duplicates")[1].split("\n## ")[0]
 
 
 def test_the_page_does_what_it_says(
