@@ -100,7 +100,7 @@ def test_the_recall_of_clusters_is_what_comparing_all_says(
     assert (found.recall.sample, found.recall.found) == (N, int((~kept).sum()))
     assert found.recall.near == found.recall.found + len(missed)
     assert few > 1 or missed
-    assert len(missed) < 10
+    assert few == 1 or len(missed) < 10
     low, high = found.recall.interval
     assert 0 < low < found.recall.share <= high <= 1
     for row in np.flatnonzero(~kept):
