@@ -14,10 +14,12 @@ import pytest
 from cli_tools import write_vectors
 from curation_steps import Draw, Named, Slow, Stop, Thin
 from numpy.typing import NDArray
+from object_store import ObjectStore
 from pools import make_pool, mixture
 
 import raysal
 from raysal.api.curate import run_step, run_steps
+from raysal.buckets import Bucket
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.curated import Curated
 from raysal.curation.folder import FOLDER
@@ -149,6 +151,26 @@ def test_a_damaged_file_is_named_and_deleting_the_folder_mends_it(pool: Pool) ->
         victim.write_bytes(whole)
     shutil.rmtree(folder)
     assert run_steps(pool, [Thin(), Draw()]).table("all").equals(first.table("all"))
+
+
+def test_a_pool_in_a_bucket_is_curated_here(tmp_path: Path, bucket_store: ObjectStore) -> None:
+    source = write_vectors(tmp_path / "vectors.parquet", rows=60)
+    there = raysal.embed(source, out=f"{bucket_store.url}/pool")
+    wanted = run_steps(raysal.embed(source, out=tmp_path / "pool"), Thin()).table("all")
+    assert run_steps(f"{bucket_store.url}/pool", Thin()).table("all").equals(wanted)
+    assert run_steps(f"{bucket_store.url}/pool", Thin()).steps[0].resumed
+    assert not [one.name for one in Bucket(there.place).list() if one.name.startswith(FOLDER)]
+
+
+def test_a_verb_answers_in_one_line(pool: Pool, tmp_path: Path) -> None:
+    from raysal.cli.curation import Rows, curated
+
+    out = tmp_path / "kept.csv"
+    done = curated(str(pool.path), out, Rows.kept, False, lambda report: run_step(pool, Thin(), report=report), k=3)
+    assert done.view == f"{out}: 74 of 148 items kept; 74 dropped by thin"
+    assert (done.data["k"], done.data["kept_items"], done.data["out"]) == (3, 74, str(out))
+    none = curated(str(pool.path), tmp_path / "all.csv", Rows.all, False, lambda _: run_step(pool, Thin(keep=1)))
+    assert none.view == f"{tmp_path / 'all.csv'}: 148 of 148 items kept; nothing dropped"
 
 
 def test_two_at_once_are_refused(pool: Pool) -> None:
