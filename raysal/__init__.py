@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
+    from raysal.api.filter import filter
     from raysal.api.find import find
     from raysal.api.finetune import finetune
     from raysal.api.labels import export_labels, import_labels
@@ -41,6 +42,7 @@ __all__ = [
     "embed",
     "export",
     "export_labels",
+    "filter",
     "find",
     "finetune",
     "import_labels",
@@ -62,6 +64,7 @@ _HOMES = {
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",
     "export_labels": "raysal.api.labels",
+    "filter": "raysal.api.filter",
     "find": "raysal.api.find",
     "finetune": "raysal.api.finetune",
     "import_labels": "raysal.api.labels",

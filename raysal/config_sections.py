@@ -85,6 +85,9 @@ class EmbedConfig(Section):
     sample of ready vectors needs, 1 for a model, and that of the pool where there is one."""
     check: Check = "fast"
     """How a job that goes on finds what changed: fast by the sizes and times of files, hash by their sha256."""
+    measures: tuple[str, ...] | None = None
+    """Measures of quality of pictures or texts, as columns of the pool: sharpness, pixels, words ... or all. Without
+    it, those of the pool where there is one."""
 
 
 class PartsConfig(Section):

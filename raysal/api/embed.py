@@ -39,6 +39,7 @@ def embed(
     metric: Metric = "cosine",
     scale: float | str = AUTO,
     check: Check = "fast",
+    measures: Sequence[str] | None = None,
     items: Any = None,
 ) -> Pool:
     """The pool of a source's items, embedded; a job that was stopped goes on where it stopped.
@@ -73,6 +74,9 @@ def embed(
             decides, it is 1 for those of a model, and a pool that was begun keeps its own.
         check: how a pool that is there finds what changed: `fast` by the sizes and times of files, `hash` by the sha256
             of their bytes, which reads them all; see docs/pools.md.
+        measures: names of measures of quality, which become columns of the pool, such as `["sharpness", "pixels"]` of
+            pictures or `["words", "repetition"]` of texts; `["all"]` is all of them. By default what the pool was begun
+            with, and none in a new one. docs/encoders.md lists them.
         items: in place of a source, a stream of items: an iterable of Arrow tables, mappings of columns or items, a
             callable that gives one, or a `ray.data.Dataset`. It has a column `key`, and is written down in the pool's
             folder `source`; see docs/sources.md.
@@ -111,6 +115,7 @@ def embed(
         "metric": metric,
         "scale": scale,
         "check": check,
+        "measures": measures,
     }
     stream = source if isinstance(source, Batches) else Batches(items=items) if items is not None else None
     if stream is not None:

@@ -17,6 +17,7 @@ _COMMANDS = {
     "export": "raysal.cli.export:export",
     "dedup": "raysal.cli.dedup:dedup",
     "curate": "raysal.cli.curate:curate",
+    "filter": "raysal.cli.filter:filter",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from raysal.cli.garbage import look_now
-from raysal.cli.options import Address, BackendOption, Force, PoolPath
+from raysal.cli.options import Address, BackendOption, Force, PoolPath, place
 from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+
+if TYPE_CHECKING:
+    from raysal.curation.dedup import NearDuplicates
 
 
 class Prefer(StrEnum):
@@ -20,6 +23,13 @@ class Prefer(StrEnum):
 
     largest = "largest"
     smallest = "smallest"
+
+
+class Mode(StrEnum):
+    """How near items are looked for."""
+
+    exact = "exact"
+    clusters = "clusters"
 
 
 class Rows(StrEnum):
@@ -52,6 +62,26 @@ def dedup(
         ),
     ] = None,
     prefer: Annotated[Prefer, Option(help="Which value of the column is kept.")] = Prefer.largest,
+    mode: Annotated[
+        Mode,
+        Option(
+            help="All near items, exactly; or, for pools too large for that, those in the nearest cells of a "
+            "clustering, with the recall measured on a sample."
+        ),
+    ] = Mode.exact,
+    against: Annotated[
+        str | None,
+        Option(
+            parser=place,
+            metavar="POOL",
+            help="Another pool of the same encoder, as test data or last month's: drop what is near to one of its "
+            "items, first.",
+        ),
+    ] = None,
+    equal: Annotated[
+        bool,
+        Option("--equal", help="Drop exact copies alone: equal bytes of files, or equal vectors. No threshold."),
+    ] = False,
     rows: Annotated[Rows, Option(help="Write a row for all items, or for those that are kept, or dropped.")] = Rows.all,
     partitions: Annotated[
         int | None,
@@ -67,9 +97,11 @@ def dedup(
 
     No two kept items are as similar as the threshold, and each dropped item is that similar to one that is kept.
 
+    With --equal, only exact copies are dropped; with --against, also what is near to an item of another pool.
+
     Every item has a row: key, kept, group (a number, the same for a kept item and those dropped for it), nearest_kept,
-    and similarity to that one. With --rows dropped the file is what `raysal pool remove --keys` takes, with --rows kept
-    what `raysal export --keys` takes.
+    and similarity to that one; with --against also whether that one is of the other pool. With --rows dropped the file
+    is what `raysal pool remove --keys` takes, with --rows kept what `raysal export --keys` takes.
 
     The pairs that were found stay in the pool. The same command with a higher threshold, or after an interruption, or
     once the pool grew, compares only what was not compared before.
@@ -82,22 +114,42 @@ def dedup(
 
         look_now()
         found = find(
-            pool, threshold=threshold, keep=keep, prefer=prefer.value, partitions=partitions, backend=backend.value,
-            address=address, report=report,
+            pool, threshold=threshold, keep=keep, prefer=prefer.value, mode=mode.value, against=against, equal=equal,
+            partitions=partitions, backend=backend.value, address=address, report=report,
         )  # fmt: skip
         written = found.write(out, rows.value, overwrite=force)
-    dropped = f"{counted(found.dropped, 'near-duplicate')} of {found.groups} of them dropped"
-    words = (
-        f"{out}: {found.kept} of {counted(len(found), 'item')} kept, {dropped if found.dropped else 'no two are near'}"
-    )
-    data = {
+    data: dict[str, object] = {
         "pool": str(pool),
         "out": str(out),
-        "threshold": threshold,
+        "threshold": found.threshold,
         "items": len(found),
         "kept_items": found.kept,
         "dropped_items": found.dropped,
         "groups": found.groups,
         "seconds": found.seconds,
     }
-    return Outcome(data=data | kept_data(written), view=words + kept_note(written))
+    if found.against is not None:
+        data["near_other_items"] = found.near_other
+    if found.recall is not None:
+        low, high = found.recall.interval
+        data["recall"] = {"share": found.recall.share, "low": low, "high": high, "sample": found.recall.sample}
+    if found.notes:
+        data["notes"] = list(found.notes)
+    return Outcome(data=data | kept_data(written), view=_said(found, out) + kept_note(written))
+
+
+def _said(found: NearDuplicates, out: Path) -> str:
+    """What was found, in words."""
+    equal = found.threshold is None
+    what = counted(found.dropped, "exact duplicate" if equal else "near-duplicate")
+    dropped = f"{what} of {found.groups} of them dropped"
+    if found.against is not None:
+        what = counted(found.dropped - found.near_other, "near-duplicate")
+        dropped = f"{what} dropped, and {found.near_other} near to items of {found.against.place}"
+    nothing = f"no two are {'equal' if equal else 'near'}"
+    lines = [f"{out}: {found.kept} of {counted(len(found), 'item')} kept, {dropped if found.dropped else nothing}"]
+    if found.recall is not None:
+        lines.append(str(found.recall))
+    if not found.listed and found.recall is None:
+        lines.append("too many pairs are near to be kept: another threshold compares again")
+    return "\n".join([*lines, *found.notes])

@@ -15,6 +15,7 @@ from raysal.cli.options import BackendOption, PoolOut
 from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.defaults import BATCH_SIZE, DECODE_THREADS, MAX_CHUNK_ROWS, MAX_PASSED_OVER, MAX_QUARANTINE
+from raysal.embedding.measures import measures_of
 from raysal.embedding.registry import ENCODERS
 from raysal.errors import ConfigError
 from raysal.scale import AUTO, scale_words
@@ -202,6 +203,15 @@ def embed(
         HowChecked,
         Option(help="How files that changed are found: by size and time, or by sha256, which reads all of them."),
     ] = HowChecked.fast,
+    measure: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help=f"Measure the quality of each item, as a column of the pool. Of pictures: "
+            f"{', '.join(measures_of('image'))}; of texts: {', '.join(measures_of('text'))}; or all. Repeatable, or "
+            "with commas. (Default: those of the pool where there is one.)",
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Outcome:
@@ -264,6 +274,7 @@ def embed(
                 metric=metric.value,
                 scale=scale,
                 check=check.value,
+                measures=None if measure is None else [name for some in measure for name in some.split(",") if name],
                 report=lambda count, total: report("embedding", count, total),
                 checking=lambda count, total: report("checking", count, total),
             )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
 from raysal.cli.garbage import look_now
 from raysal.cli.options import PoolPath, place
 from raysal.cli.output import Debug, Json, Outcome, counted, on_interrupt
+from raysal.cli.pairs import tests_of
 from raysal.cli.progress import progress
-from raysal.errors import ConfigError
 
 
 class Forms(StrEnum):
@@ -101,7 +99,7 @@ def export(
     After an interruption, run the same command again: it goes on where it stopped.
     """
     del json, debug
-    tests = None if where is None else tests_of(where)
+    tests = None if where is None else tests_of(where, "--where")
     with on_interrupt("run the same command again to go on"), progress("reading") as report:
         from raysal.api.export import export as run_export
 
@@ -121,29 +119,3 @@ def export(
     for state, count in done.left_out.items():
         words += f"\n{counted(count, 'item')} of the run left out: {state}"
     return Outcome(data={"pool": str(pool), **asdict(done), "out": str(out)}, view=words)
-
-
-def tests_of(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read COLUMN=TEST pairs.
-
-    Args:
-        pairs: as given on the command line.
-
-    Returns:
-        {column: test}; a test is JSON where it can be read as JSON, and text otherwise.
-
-    Raises:
-        ConfigError: a pair has no `=`, or a column is named twice.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        column, equals, text = pair.partition("=")
-        if not equals or not column:
-            raise ConfigError("--where", f"{pair!r} is not COLUMN=TEST", "for example --where split=train")
-        if column in found:
-            raise ConfigError("--where", f"{column!r} is given twice", 'give a list: --where \'split=["a", "b"]\'')
-        try:
-            found[column] = jsonlib.loads(text)
-        except ValueError:
-            found[column] = text
-    return found

@@ -1,10 +1,9 @@
-"""The step that finds near-duplicates: near pairs of a pool, who is kept, and a table that says so of every item."""
+"""Near-duplicates of a whole pool: who is kept, and a table that says so of every item."""
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,22 +12,33 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of
+from raysal.curation.equal import find_equal
+from raysal.curation.near.against import check_against, find_near_to_other
 from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
 from raysal.curation.near.keeping import Kept, kept_of
+from raysal.curation.near.nearest import Nearest
+from raysal.curation.near.pairs import TooManyPairs
+from raysal.curation.near.recall import Recall, recall_of
+from raysal.curation.near.sieve import cells_for, kept_without_pairs
+from raysal.curation.order import Prefer, check_threshold, order_of
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
-from raysal.narrowing.duplicates import duplicate_similarity
 from raysal.pool import Pool
 from raysal.store import Written, write_output
 from raysal.tables import EXTENSIONS, KINDS, write_tables
-from raysal.types import POOL_COLUMNS, Report
+from raysal.types import Report
 
 FOLDER = "near"
 """Of the near pairs, in the directory of the pool. It is derived: lost, it is made again."""
+SIEVE = "sieve"
+"""Of what was found without pairs, in that folder."""
 THRESHOLD = 0.95
+FEW = 4
+"""Cells whose items are compared with a kept one, in the mode `clusters`."""
+MODES = ("exact", "clusters")
+Mode = Literal["exact", "clusters"]
 Rows = Literal["all", "kept", "dropped"]
-Prefer = Literal["largest", "smallest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +46,28 @@ class NearDuplicates:
     """What became of the items of a pool."""
 
     pool: Pool
-    threshold: float
-    """as it was asked for: a cosine, or a distance of given vectors"""
+    threshold: float | None
+    """as it was asked for: a cosine, or a distance of given vectors; None where equal items were looked for"""
     found: Kept
-    pairs: int
+    """of the items that are not near to one of the other pool"""
+    against: Pool | None = None
+    """the other pool"""
+    to_other: Nearest = field(default_factory=lambda: Nearest.joined([]))
+    """those that are near to one of it; `nearest` are its ids"""
+    listed: bool = True
+    """whether near pairs were listed; if not, another threshold compares again"""
+    pairs: int = 0
     """near pairs between unlike vectors, at the threshold that pairs were looked for"""
-    compared: int
-    """pairs of units that had to be compared; 0 where all pairs were there"""
+    compared: int = 0
+    """pairs of units that had to be compared; 0 where all pairs were there, or none were listed"""
+    recall: Recall | None = None
+    """what the mode `clusters` found of what is near"""
+    notes: tuple[str, ...] = ()
+    """what was not looked at, and why"""
     seconds: float
 
     def __len__(self) -> int:
-        return len(self.found.ids)
+        return len(self.found.ids) + len(self.to_other.ids)
 
     @property
     def kept(self) -> int:
@@ -55,13 +76,32 @@ class NearDuplicates:
 
     @property
     def dropped(self) -> int:
-        """How many are near-duplicates of a kept one."""
+        """How many are near-duplicates of a kept one, or near to an item of the other pool."""
         return len(self) - self.kept
 
     @property
+    def near_other(self) -> int:
+        """How many are near to an item of the other pool."""
+        return len(self.to_other.ids)
+
+    @property
     def groups(self) -> int:
-        """How many kept items have near-duplicates that were dropped."""
-        return len(np.unique(self.found.nearest[~self.found.kept]))
+        """How many kept items have near-duplicates that were dropped, those of the other pool included."""
+        return len(self.group_sizes())
+
+    def group_sizes(self) -> NDArray[np.int64]:
+        """How many items each group has, its kept item of this pool included; of one with at least one dropped."""
+        dropped = self.found.nearest[~self.found.kept]
+        own = np.unique(dropped, return_counts=True)[1] + 1
+        return np.concatenate([own, np.unique(self.to_other.nearest, return_counts=True)[1]])
+
+    def listed_other(self) -> pa.Table | None:
+        """Of the items that are near to one of the other pool its key: the columns `id` and `near_to`."""
+        if self.against is None:
+            return None
+        named = self.against.keys_of(np.unique(self.to_other.nearest)) if self.near_other else {}
+        keys = [named[number] for number in self.to_other.nearest.tolist()]
+        return pa.table({"id": array_of(self.to_other.ids, pa.int64()), "near_to": pa.array(keys, pa.string())})
 
     def table(self, rows: Rows = "all") -> pa.Table:
         """One row for each item, in order of id.
@@ -70,25 +110,34 @@ class NearDuplicates:
             rows: of `all` items, or of those that are `kept` or `dropped`.
 
         Returns:
-            The columns `key`, `kept`, `group` (the id of the kept item that is nearest, its own for a kept one),
-            `nearest_kept` (its key), and `similarity` to it; in a pool of the metric l2 `distance`, of vectors as they
-            were given.
+            The columns `key`, `kept`, `group` (the id of the kept item that is nearest, its own for a kept one; where
+            that is of the other pool, -1 less its id), `nearest_kept` (its key), and `similarity` to it; in a pool of
+            the metric l2 `distance`, of vectors as they were given. With another pool also `against`: whether
+            `nearest_kept` is one of its keys.
         """
-        keys = pa.concat_arrays([pa.array([], pa.string()), *_keys(self.pool)])
-        place = np.searchsorted(self.found.ids, self.found.nearest)
-        value = self.found.similarity
+        ids = np.concatenate([self.found.ids, self.to_other.ids])
+        order = np.argsort(ids)
+        other = order >= len(self.found.ids)
+        kept = np.concatenate([self.found.kept, np.zeros(self.near_other, bool)])[order]
+        group = np.concatenate([self.found.nearest, -1 - self.to_other.nearest])[order]
+        value = np.concatenate([self.found.similarity, self.to_other.similarity])[order]
         if self.pool.metric == "l2":
             value = np.sqrt(np.maximum(-value, 0)) / self.pool.scale
-        table = pa.table(
-            {
-                "key": keys,
-                "kept": pa.array(self.found.kept),
-                "group": array_of(self.found.nearest, pa.int64()),
-                "nearest_kept": keys.take(pa.array(place)),
-                "similarity" if self.pool.metric == "cosine" else "distance": array_of(value, pa.float64()),
-            }
-        )
-        return table if rows == "all" else table.filter(pa.array(self.found.kept == (rows == "kept")))
+        keys = keys_of(self.pool)
+        own = keys.take(pa.array(np.searchsorted(ids[order], np.where(other, ids[order], group))))
+        columns = {
+            "key": keys,
+            "kept": pa.array(kept),
+            "group": array_of(group, pa.int64()),
+            "nearest_kept": own,
+            "similarity" if self.pool.metric == "cosine" else "distance": array_of(value, pa.float64()),
+        }
+        if (near := self.listed_other()) is not None:
+            place = np.where(other, len(own) + np.cumsum(other) - 1, np.arange(len(own)))
+            every = pa.concat_arrays([own, near["near_to"].combine_chunks()])
+            columns |= {"nearest_kept": every.take(pa.array(place)), "against": pa.array(other)}
+        table = pa.table(columns)
+        return table if rows == "all" else table.filter(pa.array(kept == (rows == "kept")))
 
     def write(self, out: str | Path, rows: Rows = "all", *, overwrite: bool = False) -> Written:
         """Write the table into a file.
@@ -120,17 +169,24 @@ def find_near_duplicates(
     *,
     keep: str | None = None,
     prefer: Prefer = "largest",
+    mode: Mode = "exact",
+    against: Pool | None = None,
+    left: NDArray[np.bool_] | None = None,
     folder: Path | None = None,
+    sieve: Path | None = None,
     unit_rows: int | None = None,
     report: Report | None = None,
 ) -> NearDuplicates:
     """Find the near-duplicates of a pool, and choose who is kept.
 
     No two kept items are near, and every dropped item is near a kept one. Items are gone through in an order, and one
-    is kept if it is near to none that is kept before it. The result is the same for any partitions and chunks.
+    is kept if it is near to none that is kept before it. The result is the same for any partitions and chunks, and does
+    not depend on whether near pairs were listed.
 
-    Cost: `find_near_pairs`; for a higher threshold than before, some seconds a million pairs.
-    Memory: 100 bytes an item, and 24 for each near pair.
+    With another pool, items that are near to one of it are dropped first; of the rest no two kept ones are near.
+
+    Cost: `find_near_pairs`; for a higher threshold than before, some seconds a million pairs. Where pairs are too many
+    to list, and with `clusters`: `kept_without_pairs`. Memory: 100 bytes an item, and 24 for each near pair.
 
     Args:
         pool: the items.
@@ -140,91 +196,132 @@ def find_near_duplicates(
         keep: a column of the pool that says who is kept; by default the order of the pool. Items without a value come
             last, and among equal ones the first of the pool is kept.
         prefer: whether items with the `largest` or the `smallest` value of the column are kept.
+        mode: `exact`, or `clusters`: a kept item is then compared with the items of its nearest `FEW` cells alone.
+        against: another pool.
+        left: which items there are, bool [n]; None for all. Pairs are found and kept of the whole pool.
         folder: where pairs are kept for later calls; by default in the pool.
+        sieve: where is kept what is found without pairs; by default in that folder.
         unit_rows: rows of a unit; for tests.
         report: called with the stage, what of it is done, and its total.
 
     Returns:
-        What became of each item.
+        What became of each item that is left.
 
     Raises:
-        ConfigError: the threshold is none, or so low that too many pairs are near; or the column has no order.
+        ConfigError: the threshold or the mode is none; or the column has no order.
+        FingerprintMismatch: vectors of the other pool cannot be compared with those of this one.
         PoolError: the pool has no such column.
         RunError: another process looks for the pairs of the pool.
         Damaged: a file is not as it was written.
     """
     started = time.perf_counter()
     similarity = check_threshold(threshold, pool)
+    check_mode(mode)
+    if against is not None:
+        check_against(pool, against)
     order = order_of(pool, keep, prefer)
     folder = pool.path / FOLDER if folder is None else folder
-    done = find_near_pairs(pool, fleet, folder, similarity, unit_rows=unit_rows, report=report)
-    ids = np.concatenate([np.empty(0, np.int64), *(chunk.ids() for chunk in pool.chunks)])
-    same = 1.0 if pool.metric == "cosine" else 0.0
-    found = kept_of(ids, order, read_pairs(folder, done.plan, similarity), same)
+    ids = ids_of(pool)
+    there = np.ones(len(ids), bool) if left is None else left.copy()
+    compared, to_other = 0, Nearest.joined([])
+    if against is not None:
+        to_other, compared = find_near_to_other(
+            pool, against, fleet, folder, similarity, unit_rows=unit_rows, report=report
+        )
+        to_other = to_other.only(np.isin(to_other.ids, ids[there]))
+        there &= ~np.isin(ids, to_other.ids)
+    order = order[there[order]]
+    recall, listed, pairs = None, mode == "exact", 0
+    if mode == "exact":
+        try:
+            done = find_near_pairs(pool, fleet, folder, similarity, unit_rows=unit_rows, report=report)
+            pairs, compared = done.pairs, compared + done.found
+            place = np.cumsum(there) - 1
+            same = 1.0 if pool.metric == "cosine" else 0.0
+            found = kept_of(ids[there], place[order], read_pairs(folder, done.plan, similarity), same)
+        except TooManyPairs:
+            listed = False
+    if not listed:
+        few = FEW if mode == "clusters" else 0
+        cells = cells_for(len(order), few) if few else 0
+        sieve = folder / SIEVE if sieve is None else sieve
+        found = kept_without_pairs(
+            pool, fleet, sieve, similarity, ids[order], few=few, cells=cells, unit_rows=unit_rows, report=report
+        )
+        if few:
+            recall = recall_of(pool, fleet, sieve, similarity, ids[order], found, report=report)
     return NearDuplicates(
         pool=pool,
         threshold=threshold,
         found=found,
-        pairs=done.pairs,
-        compared=done.found,
+        against=against,
+        to_other=to_other,
+        listed=listed,
+        pairs=pairs,
+        compared=compared,
+        recall=recall,
         seconds=time.perf_counter() - started,
     )
 
 
-def check_threshold(threshold: float, pool: Pool) -> float:
-    """Check a threshold.
+def find_equal_items(
+    pool: Pool,
+    fleet: Fleet,
+    *,
+    keep: str | None = None,
+    prefer: Prefer = "largest",
+    report: Report | None = None,
+) -> NearDuplicates:
+    """Find the items of a pool that are equal to others, by the bytes of their files or by their vectors.
 
-    Args:
-        threshold: as it was asked for.
-        pool: says what it is.
-
-    Returns:
-        The similarity (`raysal.scoring.similarity`) that it names.
-
-    Raises:
-        ConfigError: it is no cosine above 0 and up to 1, or no distance.
-    """
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
-        raise ConfigError("threshold", f"{threshold!r} is no number", "use a cosine, as 0.95")
-    if pool.metric == "l2" and threshold < 0:
-        raise ConfigError("threshold", f"{threshold:g} is no distance", "use 0 or more: this pool's metric is l2")
-    return duplicate_similarity(threshold, pool.metric, "threshold", pool.scale)
-
-
-def order_of(pool: Pool, keep: str | None, prefer: Prefer) -> NDArray[np.int64]:
-    """Put the items of a pool in the order in which they are kept.
+    Cost: one pass over the pool; linear also where all are equal. Memory: `raysal.curation.equal`.
 
     Args:
         pool: the items.
-        keep: a column; None for the order of the pool.
-        prefer: which of its values come first. Missing ones, and NaN, come last.
+        fleet: is over that pool.
+        keep: as for `find_near_duplicates`.
+        prefer: likewise.
+        report: called with the stage, what of it is done, and its total.
 
     Returns:
-        The positions of the items in the pool, [n].
+        What became of each item. The similarity of items that are equal by their bytes alone is NaN.
 
     Raises:
-        ConfigError: values of the column have no order.
+        ConfigError: the column has no order.
         PoolError: the pool has no such column.
+        Damaged: a file is not as it was written.
     """
-    if keep is None:
-        return np.arange(len(pool))
-    import pyarrow.compute as pc
-
-    if prefer not in ("largest", "smallest"):
-        raise ConfigError("prefer", f"unknown value {prefer!r}", "use largest or smallest")
-    column = pa.chunked_array([piece for table in pool.items([keep]) for piece in table[keep].chunks])
-    try:
-        if pa.types.is_floating(column.type):
-            column = pc.if_else(pc.is_nan(column), None, column)
-        table = pa.table({"missing": pc.is_null(column), "value": column, "row": np.arange(len(column))})
-        how = "descending" if prefer == "largest" else "ascending"
-        sorted_rows = pc.sort_indices(table, [("missing", "ascending"), ("value", how), ("row", "ascending")])
-    except pa.ArrowException as error:
-        known = ", ".join(name for name in pool.columns if name not in POOL_COLUMNS)
-        problem = f"the values of the column {keep!r} ({column.type}) have no order"
-        raise ConfigError("keep", problem, f"name a column of numbers, dates or texts; there are: {known}") from error
-    return np.asarray(sorted_rows.to_numpy(), np.int64)
+    started = time.perf_counter()
+    ids, order = ids_of(pool), order_of(pool, keep, prefer)
+    equal = find_equal(pool, fleet, ids[order], report=report)
+    return NearDuplicates(
+        pool=pool,
+        threshold=None,
+        found=equal.kept(pool),
+        notes=equal.notes,
+        seconds=time.perf_counter() - started,
+    )
 
 
-def _keys(pool: Pool) -> list[pa.Array]:
-    return [piece.cast(pa.string()) for table in pool.items(["key"]) for piece in table["key"].chunks]
+def check_mode(mode: str) -> None:
+    """Refuse a mode that is none.
+
+    Args:
+        mode: as it was asked for.
+
+    Raises:
+        ConfigError: it is none of `MODES`.
+    """
+    if mode not in MODES:
+        raise ConfigError("mode", f"unknown value {mode!r}", f"use {' or '.join(MODES)}")
+
+
+def ids_of(pool: Pool) -> NDArray[np.int64]:
+    """The ids of all items of a pool, ascending."""
+    return np.concatenate([np.empty(0, np.int64), *(chunk.ids() for chunk in pool.chunks)])
+
+
+def keys_of(pool: Pool) -> pa.Array:
+    """The keys of all items of a pool, in order of id."""
+    pieces = [piece.cast(pa.string()) for table in pool.items(["key"]) for piece in table["key"].chunks]
+    return pa.concat_arrays([pa.array([], pa.string()), *pieces])

@@ -9,4 +9,13 @@ from raysal.registry import Registry
 if TYPE_CHECKING:
     from raysal.curation.base import Step
 
-STEPS: Registry[type[Step]] = Registry({})
+STEPS: Registry[type[Step]] = Registry(
+    {
+        "balance": "raysal.curation.steps.balance:Balance",
+        "check": "raysal.curation.steps.check:Check",
+        "core": "raysal.curation.steps.core:Core",
+        "exact": "raysal.curation.steps.exact:Exact",
+        "filter": "raysal.curation.steps.filter:Filter",
+        "near": "raysal.curation.steps.near:Near",
+    }
+)

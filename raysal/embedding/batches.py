@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.embedding.base import Encoder
+from raysal.embedding.measures import Values, check_carried
+from raysal.embedding.measuring import Measuring
 from raysal.embedding.precomputed import Precomputed
 from raysal.embedding.rendering import rendering_in
 from raysal.errors import BadItem, RaysalError, SourceError
@@ -60,7 +62,13 @@ def method_for(encoder: Encoder) -> str:
 
 
 def prepared_batches(
-    source: Source, encoder: Encoder, unit: Unit, batch_size: int, threads: int, method: str
+    source: Source,
+    encoder: Encoder,
+    unit: Unit,
+    batch_size: int,
+    threads: int,
+    method: str,
+    measures: Sequence[str] = (),
 ) -> Generator[Batch]:
     """Prepare a unit's items ahead of the caller. One thread reads; `threads` more prepare.
 
@@ -73,6 +81,7 @@ def prepared_batches(
         batch_size: items in a batch, unless they are ready vectors.
         threads: how many prepare.
         method: by which their contents are known.
+        measures: names of what is measured of each item, as further carried columns.
 
     Yields:
         The items, in order.
@@ -89,7 +98,8 @@ def prepared_batches(
     def pieces(batch: Sequence[tuple[int, Item]]) -> list[Any]:
         # One piece for each thread: a future for each item would cost more than to decode a small image.
         size = ceil_div(len(batch), threads)
-        return [(prepare_items, encoder, batch[start : start + size], method) for start in range(0, len(batch), size)]
+        parts = (batch[start : start + size] for start in range(0, len(batch), size))
+        return [(prepare_items, encoder, part, method, measures) for part in parts]
 
     yield from _ahead(lambda: list(islice(items, batch_size)) or None, pieces, threads, give_way)
 
@@ -215,42 +225,53 @@ def _prepare_columns(encoder: Precomputed, first_id: int, columns: Columns) -> B
     )
 
 
-def prepare_items(encoder: Encoder, items: Sequence[tuple[int, Item]], method: str = ALGORITHM) -> Batch:
+def prepare_items(
+    encoder: Encoder, items: Sequence[tuple[int, Item]], method: str = ALGORITHM, measures: Sequence[str] = ()
+) -> Batch:
     """Prepare consecutive items in this thread.
 
     Args:
         encoder: prepares them.
         items: (id, item), at least one.
         method: by which their contents are known, one of `raysal.pool.contents.OF_ITEMS`.
+        measures: names of what is measured of each item, as further carried columns.
 
     Returns:
         What `prepare` made of them. The items' payloads are let go.
+
+    Raises:
+        SourceError: an item carries a column that has the name of a measure.
     """
     values: list[Any] = []
     errors: dict[int, Exception] = {}
+    measured: list[Values] = []
+    measuring = Measuring(measures)
     for row, (_, item) in enumerate(items):
-        value, error = _prepare(encoder, item)
+        value, found, error = _prepare(encoder, item, measuring)
         values.append(value)
+        measured.append(found)
         if error is not None:
             errors[row] = error
     names = dict.fromkeys(name for _, item in items for name in item.carried)
+    check_carried(names, measures, items[0][1].key)
     return Batch(
         first_id=items[0][0],
         keys=[item.key for _, item in items],
         uris=[item.uri for _, item in items],
-        carried={name: [item.carried.get(name) for _, item in items] for name in names},
+        carried={name: [item.carried.get(name) for _, item in items] for name in names}
+        | {name: [found.get(name) for found in measured] for name in measures},
         values=values,
         errors=errors,
         contents=sum(item_digest(id, item, method) for id, item in items),
     )
 
 
-def _prepare(encoder: Encoder, item: Item) -> tuple[Any, Exception | None]:
+def _prepare(encoder: Encoder, item: Item, measuring: Measuring) -> tuple[Any, Values, Exception | None]:
     if isinstance(item.payload, BadItem):
-        return None, item.payload
+        return None, {}, item.payload
     try:
-        return encoder.prepare(item.key, item.payload), None
+        return *measuring(item, lambda: encoder.prepare(item.key, item.payload)), None
     except Exception as error:
         if isinstance(error, RaysalError) and not isinstance(error, BadItem):
             raise
-        return None, error
+        return None, {}, error

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raysal.embedding.fits import is_fits, open_fits
-from raysal.embedding.jpeg import scaled_jpeg
+from raysal.embedding.jpeg import scaled_jpeg, upright_size
 from raysal.embedding.pixels import CONVERT, KINDS, check_size, fixed_range, to_eight_bits
 from raysal.embedding.rendering import PLAIN, Rendering, check_channels, rendered
+from raysal.embedding.seen import see, see_reduced
 from raysal.embedding.tiff import is_tiff, open_tiff, tiff_numbers
 from raysal.errors import BadItem, MissingExtra
 from raysal.sources.fits_images import fits_pixels
@@ -58,6 +59,12 @@ def decode_image(key: str, payload: object, least: int = 0, rendering: Rendering
 
 def _decode(key: str, payload: object, least: int = 0, rendering: Rendering = PLAIN) -> Image.Image:
     """As `decode_image`, but grey stays grey: mode L or RGB. `least` is as for `_open`."""
+    image = _decoded(key, payload, least, rendering)
+    see(image)
+    return image
+
+
+def _decoded(key: str, payload: object, least: int, rendering: Rendering) -> Image.Image:
     if isinstance(payload, Cut):
         return _cut_out(key, payload, rendering)
     if isinstance(payload, np.ndarray | Pixels):
@@ -145,6 +152,7 @@ def _open(key: str, payload: bytes | bytearray | memoryview, least: int) -> Imag
         check_size(key, image.width, image.height, MAX_PIXELS)
         image.seek(0)
         if least and image.format in ("JPEG", "MPO"):
+            see_reduced(upright_size(image))
             image.draft(None, (least, least))
         if image.format == "JPEG2000":
             _check_jpeg_2000(key, bytes(payload), image.mode)

@@ -87,6 +87,30 @@ def digest_of_file(file: SourceFile) -> bytes | None:
         return None
 
 
+def recorded_digests(pool: Path, known: KnownFiles) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """What a pool knows of the bytes of its files.
+
+    Args:
+        pool: the directory.
+        known: the files that it took in, n of them.
+
+    Returns:
+        The digests uint8 [n, 32], as of `digest_of_file`, and of which files they are known, bool [n].
+
+    Raises:
+        Damaged: the table of the pool cannot be read.
+    """
+    recorded, has = known.sha256.copy(), known.has_sha256.copy()
+    table = files_of(pool).find(TABLE)
+    if len(known) and table.exists():
+        names, numbers, digests = _read(table, files_of(pool).where(TABLE))
+        places = known.places_of_hashes(names)
+        rows = np.flatnonzero(places >= 0)
+        rows = rows[known.generations[places[rows]] == numbers[rows]]
+        recorded[places[rows]], has[places[rows]] = digests[rows], True
+    return recorded, has
+
+
 class FileHashes:
     """Hashes the files of a source as they are met. Memory: 40 bytes a file, and 33 for each that the pool took in."""
 
@@ -102,16 +126,9 @@ class FileHashes:
             Damaged: the table of the pool cannot be read.
         """
         self._report, self._known, self._done = report, known, 0
-        self._recorded, self._has = known.sha256.copy(), known.has_sha256.copy()
+        self._recorded, self._has = recorded_digests(pool, known)
         self._names: list[NDArray[np.int64]] = []
         self._found: list[NDArray[np.uint8]] = []
-        table = files_of(pool).find(TABLE)
-        if len(known) and table.exists():
-            names, numbers, digests = _read(table, files_of(pool).where(TABLE))
-            places = known.places_of_hashes(names)
-            rows = np.flatnonzero(places >= 0)
-            rows = rows[known.generations[places[rows]] == numbers[rows]]
-            self._recorded[places[rows]], self._has[places[rows]] = digests[rows], True
 
     def same(
         self, files: Sequence[SourceFile], places: NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,6 +16,7 @@ from raysal.embedding.devices import check_device, devices_of, on_device
 from raysal.embedding.file_hashes import TABLE, hashed
 from raysal.embedding.growing import can_grow, grow
 from raysal.embedding.limits import check_lost
+from raysal.embedding.measures import as_measures, check_carried
 from raysal.embedding.origin import (
     Progress,
     check_contents,
@@ -38,12 +39,13 @@ from raysal.embedding.sample import rounding_for
 from raysal.embedding.working import Work, commit_units
 from raysal.pool import PoolWriter
 from raysal.pool.key_index import extend_by_records
-from raysal.pool.layout import MANIFEST, Manifest, check_blurred, scale_in, write_passed_over
+from raysal.pool.layout import MANIFEST, Manifest, check_blurred, measures_in, scale_in, write_passed_over
 from raysal.pool.place import directory_of, files_of
 from raysal.scale import AUTO, as_scale
 from raysal.sources import check_keys
 from raysal.sources.base import OfFiles, PassesOver, Source
 from raysal.sources.begun import listed_for
+from raysal.sources.keys import source_name
 from raysal.sources.listed_once import listed_once
 from raysal.store import check_kind
 from raysal.types import Check, Metric, PassedOver, Stamp
@@ -108,6 +110,7 @@ def embed(
     metric: Metric = "cosine",
     scale: float | str = AUTO,
     check: Check = "fast",
+    measures: Sequence[str] | None = None,
     report: Progress = no_progress,
     checking: Progress = no_progress,
 ) -> EmbedReport:
@@ -142,6 +145,8 @@ def embed(
         check: how it is found out what changed since it was embedded: `fast` compares the sizes and times of files;
             `hash` reads each file, and compares its sha256 with the one that was recorded when it was taken in.
             Where none was, contents are compared, as of a file that was touched, and it is recorded.
+        measures: what is measured of each picture or text, as columns of the pool (`raysal.embedding.measures`). None
+            is what the pool was begun with, and none in a new one.
         report: called with (items done, items in all) at the start and after every commit.
         checking: called with (items read, items to read) while committed items are compared with the source, and with
             (files read, 0) while these are hashed.
@@ -153,14 +158,15 @@ def embed(
         QuarantineExceeded: more than `max_quarantine` of the items are quarantined. The pool is committed.
         PassedOverExceeded: more than `max_passed_over` of what looks like an item was passed over; likewise.
         VectorsBlurred: half of the vectors differ by less than float16 can tell. The pool is committed.
-        ConfigError: an argument is out of range, the scale is no power of two, or the CPU lacks that precision.
-        UnknownName: there is no such backend, metric or check.
+        ConfigError: an argument is out of range, the scale is no power of two, the CPU lacks that precision, or such
+            items have no such measure.
+        UnknownName: there is no such backend, metric, check or measure.
         EncoderError: the encoder does not take such items, or fails on all of them.
         SourceError: the source cannot be listed, is empty, repeats a key, or changed while it was read.
         FingerprintMismatch: `out` holds a pool of another encoder.
         SourceChanged: `out` holds a pool of another source, or the source has other contents now.
-        PoolError: `out` was begun with another chunk size, metric or scale, or by a newer version; or it is no pool,
-            and holds other files.
+        PoolError: `out` was begun with another chunk size, metric or scale, with other measures, or by a newer version;
+            or it is no pool, and holds other files.
         Damaged: a file in `out` was altered or is missing.
         RunError: another process is writing this pool, or `out` is the directory of a run or of predictions.
     """
@@ -190,6 +196,9 @@ def embed(
     else:
         work = replace(work, devices=(device,))
         encoder = on_device(encoder, "cpu")  # the driver's own: it may have no GPU
+    wanted = as_measures(measures, source.modality)
+    if isinstance(carry := getattr(source, "carry", ()), tuple):  # of others each item is looked at
+        check_carried(carry, wanted or (), source_name(source))
     rows = chunk_rows or CHUNK_ROWS[source.modality]
     dim = encoder.dim  # loads the model: a missing package should show before a long listing
     stamp = stamp_of(source)  # before anything is read, so that a change after this moment is found
@@ -202,18 +211,22 @@ def embed(
             "chunk_rows": chunk_rows,
         }
         same |= {"scale": begun.scale if asked is None else asked}
+        same |= {"measures": begun.measures if wanted is None else wanted}
         if not chunk_rows:
             same["chunk_rows"] = begun.chunk_rows
         with files_of(pool).writing():
             check_encoder(pool, encoder)
-            PoolWriter(pool, replace(begun, **same))  # refuses another encoder, metric, chunk size or scale
+            PoolWriter(
+                pool, replace(begun, **same)
+            )  # refuses another encoder, metric, chunk size or scale, and other measures
             return _grown(pool, cast(FileSource, source), encoder, stamp, work, report, checking, check, shares)
     spans = FirstSpans(source)
     items, chunks = check_keys(source, rows, spans.look)
     passed = source.passed_over() if isinstance(source, PassesOver) else PassedOver()
     with begun_or_nothing(pool):  # a second writer would remove the files that this one has staged
         rounding = rounding_for(source, encoder, scale_in(pool) if asked is None else asked)
-        manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale)
+        wanted = measures_in(pool) if wanted is None else wanted
+        manifest = manifest_for(source, encoder, dim, items, chunks, rows, metric, rounding.scale, wanted)
         check_listing(pool, manifest, source)
         check_encoder(pool, encoder)
         writer = PoolWriter(pool, manifest)

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from raysal.embedding.seen import see, see_reduced
+
 _COLOURS = {"L": "GRAY", "RGB": "RGB"}
 _TRIED = (37, 50)
 """Height and width of the pictures that both libraries decode: no multiples of a block."""
@@ -42,6 +44,7 @@ def scaled_jpeg(payload: object, least: int, most_pixels: int) -> NDArray[np.uin
             if image.width * image.height > most_pixels or "transparency" in image.info:
                 return None
             mode, turned = image.mode, image.getexif().get(ExifTags.Base.Orientation, 1)
+            full_size = upright_size(image)
             image.draft(None, (least, least))
             width, height = image.size
         pixels = decode(payload, _COLOURS[mode], min_height=height, min_width=width)
@@ -50,7 +53,16 @@ def scaled_jpeg(payload: object, least: int, most_pixels: int) -> NDArray[np.uin
     if pixels.shape[:2] != (height, width):
         return None
     # A copy: torch takes no strides below zero, and NumPy calls an array with such a one of length 1 contiguous.
-    return pixels if turned == 1 else upright(pixels, turned).copy()
+    pixels = pixels if turned == 1 else upright(pixels, turned).copy()
+    see_reduced(full_size)
+    see(pixels)
+    return pixels
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture once it is turned as its EXIF orientation says."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,14 @@ class Embedder:
         sys.path += [place for place in module_path if place not in sys.path]
 
     def prepare(
-        self, source: Source, encoder: Encoder, stage: ChunkStage, rounding: Rounding, method: str, threads: int
+        self,
+        source: Source,
+        encoder: Encoder,
+        stage: ChunkStage,
+        rounding: Rounding,
+        method: str,
+        threads: int,
+        measures: Sequence[str] = (),
     ) -> str:
         """Load the model.
 
@@ -54,6 +61,7 @@ class Embedder:
             rounding: how their vectors become float16.
             method: by which the contents of the pool are known.
             threads: CPU threads for torch.
+            measures: names of what is measured of each item.
 
         Returns:
             The encoder's fingerprint as this process computes it.
@@ -61,7 +69,7 @@ class Embedder:
         self._source, self._encoder, self._stage = source, encoder, stage
         self._halved: list[int] = []
         self._replicas = Replicas(encoder, [getattr(encoder, "device", "cpu")], self._halved.append)
-        self._rounding, self._method = rounding, method
+        self._rounding, self._method, self._measures = rounding, method, measures
         if encoder.modality != "vector":
             import torch
 
@@ -93,6 +101,7 @@ class Embedder:
             rounding=self._rounding,
             attempt=attempt,
             method=self._method,
+            measures=self._measures,
         )
         return write(), list(self._halved)
 
@@ -150,6 +159,7 @@ def embed_on_ray(
     address: str | None = None,
     device: str = "cpu",
     fingerprint: str,
+    measures: Sequence[str] = (),
 ) -> Generator[StagedChunk]:
     """Embed units on Ray workers.
 
@@ -171,6 +181,7 @@ def embed_on_ray(
         address: the Ray cluster to join; None as `raysal.fleet.ray_fleet.connect`.
         device: `cpu`, or `cuda`: one GPU for each worker.
         fingerprint: of the encoder, as the driver knows it.
+        measures: names of what is measured of each item.
 
     Yields:
         Staged chunks in the order they finish.
@@ -192,7 +203,8 @@ def embed_on_ray(
 
     def start() -> _Worker:
         actor = host.remote([place or os.getcwd() for place in sys.path])
-        return _Worker(actor=actor, starting=actor.prepare.remote(source, encoder, stage, rounding, method, threads))
+        asked = (source, encoder, stage, rounding, method, threads, measures)
+        return _Worker(actor=actor, starting=actor.prepare.remote(*asked))
 
     crew = [start() for _ in range(count)]
     reissued: deque[_Task] = deque()

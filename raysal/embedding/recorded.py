@@ -53,7 +53,15 @@ def encoder_for_source(encoder: Encoder, source: Source, device: str = "cpu") ->
 
 
 def manifest_for(
-    source: Source, encoder: Encoder, dim: int, items: int, chunks: int, rows: int, metric: Metric, scale: float = 1.0
+    source: Source,
+    encoder: Encoder,
+    dim: int,
+    items: int,
+    chunks: int,
+    rows: int,
+    metric: Metric,
+    scale: float = 1.0,
+    measures: tuple[str, ...] = (),
 ) -> Manifest:
     """The manifest of the pool that a source and an encoder make.
 
@@ -66,6 +74,7 @@ def manifest_for(
         rows: items of a chunk.
         metric: what "near" means in the pool.
         scale: of the vectors.
+        measures: names of what is measured of each item.
 
     Returns:
         The manifest; equal arguments give an equal one.
@@ -80,6 +89,7 @@ def manifest_for(
         source=source_record(source),
         metric=metric,
         scale=scale,
+        measures=measures,
     )
 
 

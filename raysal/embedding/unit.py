@@ -22,6 +22,7 @@ from raysal.embedding.base import Encoder
 from raysal.embedding.batches import Batch, method_for, prepared_batches
 from raysal.embedding.devices import Replicas
 from raysal.embedding.encoding import Encoding, reason_of, refuse_if_broken
+from raysal.embedding.measures import measured_column
 from raysal.embedding.rounding import Floats, Rounding, as_given, middle_row
 from raysal.errors import SourceError
 from raysal.numerics import slices
@@ -53,6 +54,7 @@ def unit_writer(
     attempt: int = 0,
     method: str | None = None,
     memory: NDArray[np.float16] | None = None,
+    measures: Sequence[str] = (),
 ) -> Callable[[], StagedChunk]:
     """Embed one unit. Batches are fixed runs of items, so the bytes do not depend on timing.
 
@@ -71,6 +73,7 @@ def unit_writer(
         attempt: how often the unit was tried before; the commit record holds it.
         method: by which the contents of the pool are known; by default that of a new pool.
         memory: where the vectors may lie until they are staged, at least [n, dim].
+        measures: names of what is measured of each item (`raysal.embedding.measures`).
 
     Returns:
         What stages the chunk, ready to be committed. It may run in another thread. It needs neither source nor model.
@@ -89,7 +92,7 @@ def unit_writer(
     encode_errors: list[Exception] = []
     encoded = held = contents = 0
     known: int | None = 0  # the digest of what is stored, while that is what was given
-    with closing(prepared_batches(source, encoder, unit, batch_size, decode_threads, method)) as batches:
+    with closing(prepared_batches(source, encoder, unit, batch_size, decode_threads, method, measures)) as batches:
         for batch, (rows, given, errors) in replicas.in_order(_encoded, batches):
             contents += batch.contents
             encoded += len(batch.keys) - len(batch.errors)
@@ -118,6 +121,7 @@ def unit_writer(
     carried: dict[str, Sequence[Any]] = {
         name: _concatenated([some.of(some.batch.carried.get(name)) for some in kept]) for name in names
     }
+    carried |= {name: measured_column(name, carried.get(name, ())) for name in measures}
     owners, keys_of_owners = owners_in(unit, ids)
     if keys_of_owners.keys() & carried.keys():
         problem = f"carries a column {OWNER_KEY!r}, which a pool of parts has of its own"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def commit_units(
     method = algorithm_of(writer.committed.values(), method_for(encoder))
     units = chain([first], units)
     if work.backend == "local":
-        results = _embed_here(units, source, encoder, stage, rounding, method, work)
+        results = _embed_here(units, source, encoder, stage, rounding, method, work, writer.manifest.measures)
     else:
         from raysal.embedding.ray_job import embed_on_ray
 
@@ -90,6 +90,7 @@ def commit_units(
             address=work.address,
             device=work.devices[0],
             fingerprint=encoder.fingerprint(),
+            measures=writer.manifest.measures,
         )
     try:
         with closing(results):
@@ -127,6 +128,7 @@ def _embed_here(
     rounding: Rounding,
     method: str,
     work: Work,
+    measures: Sequence[str],
 ) -> Generator[StagedChunk]:
     """Embed units in this process. A second thread writes a chunk while the next one is embedded.
 
@@ -162,6 +164,7 @@ def _embed_here(
                     rounding=rounding,
                     method=method,
                     memory=memories[0],
+                    measures=measures,
                 )
             except BaseException:
                 if staged is not None:

@@ -69,6 +69,8 @@ class Manifest:
     """The distance by which neighbours are found. Old pools do not record it; theirs is the cosine."""
     scale: float = 1.0
     """The power of two that given vectors were multiplied by (`raysal.scale`). Only one other than 1 is recorded."""
+    measures: tuple[str, ...] = ()
+    """What was measured of each item, as columns (`raysal.embedding.measures`). It is recorded where there is any."""
     version: int = VERSION
 
     @property
@@ -89,6 +91,8 @@ class Manifest:
         record = asdict(self)
         if self.scale == 1:
             del record["scale"]
+        if not self.measures:
+            del record["measures"]
         files_of(pool).write_record(MANIFEST, record)
 
     @classmethod
@@ -117,7 +121,7 @@ class Manifest:
         if record.get("version") not in (VERSION, CHANGED):
             raise PoolError(path, f"version {record.get('version')}, this raysal reads {CHANGED}", "update raysal")
         try:
-            return cls(**record)
+            return cls(**record | {"measures": tuple(record.get("measures", ()))})
         except TypeError as error:
             raise Damaged(path, f"not a manifest ({error})", "restore it from a copy") from None
 
@@ -175,6 +179,11 @@ def check_blurred(pool: str | Path, records: Iterable[Mapping[str, Any]]) -> Non
 def scale_in(pool: Path) -> float | None:
     """The scale of the pool in a directory, finished or not; None if none was begun there."""
     return Manifest.read(pool).scale if (pool / MANIFEST).exists() else None
+
+
+def measures_in(pool: Path) -> tuple[str, ...]:
+    """What is measured of the items of the pool in a directory, finished or not; nothing if none was begun there."""
+    return Manifest.read(pool).measures if (pool / MANIFEST).exists() else ()
 
 
 def write_stamp(pool: Path, stamp: Stamp) -> None:

@@ -235,6 +235,10 @@ class PoolWriter:
             own = scale_words(begun.scale)
             problem = f"was begun with the scale {own}, now {scale_words(self.manifest.scale)}"
             raise PoolError(self.path, problem, f"pass --scale {own}, or embed into another directory")
+        if begun.measures != self.manifest.measures:
+            then, now = (", ".join(one.measures) or "none" for one in (begun, self.manifest))
+            problem = f"was begun with the measures {then}, now {now}"
+            raise PoolError(self.path, problem, "name no measures, or embed into another directory")
         for what in ("dim", "modality", "items", "chunks", "metric"):
             old, new = str(getattr(begun, what)), str(getattr(self.manifest, what))
             if old != new:

@@ -169,6 +169,7 @@ def embed_pool(config: RunConfig, report: Report) -> EmbedReport:
         metric=settings.metric,
         scale=settings.scale,
         check=settings.check,
+        measures=settings.measures,
         report=lambda done, total: report("embed", done, total),
         checking=lambda done, total: report("check", done, total),
     )

@@ -6,6 +6,7 @@ from raysal.config import RunConfig
 from raysal.embedding import ENCODERS
 from raysal.embedding.changes import check_changed_pool
 from raysal.embedding.limits import check_lost
+from raysal.embedding.measures import as_measures
 from raysal.embedding.origin import check_origin
 from raysal.errors import FingerprintMismatch, PoolError, PoolIncomplete
 from raysal.pool import Pool, open_pool
@@ -64,6 +65,11 @@ def pool_is_ready(config: RunConfig, report: Report = no_report, *, keep: bool =
             own = scale_words(pool.scale)
             fix = f'embed into another pool directory, or set embed.scale = "{own}"'
             raise FingerprintMismatch(pool.path, "its scale", own, scale_words(asked), fix)
+        wanted = as_measures(config.embed.measures, source.modality)
+        if wanted not in (None, pool.manifest.measures):
+            then, now = (", ".join(some) or "none" for some in (pool.manifest.measures, wanted))
+            fix = "embed into another pool directory, or leave out embed.measures"
+            raise FingerprintMismatch(pool.path, "its measures", then, now, fix)
     return True
 
 

@@ -39,6 +39,7 @@ FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "curate": lambda home: (home / "pool",),
     "dedup": lambda home: (home / "pool",),
+    "filter": lambda home: (home / "pool", "--where", "label=class-0"),
     "index search": lambda home: (home / "pool", "--key", "item-0005", "-k", 3),
     "label export": lambda home: (home / "run",),
     "rank": lambda home: (home / "ranking",),

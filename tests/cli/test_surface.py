@@ -37,6 +37,9 @@ SURFACE = {
         "--threshold",
         "--keep",
         "--prefer",
+        "--mode",
+        "--against",
+        "--equal",
         "--rows",
         "--partitions",
         "--backend",
@@ -78,6 +81,7 @@ SURFACE = {
         "--scale",
         "--origin",
         "--check",
+        "--measure",
     ],
     "export": [
         "pool",
@@ -105,6 +109,28 @@ SURFACE = {
         "--no-open",
         "--backend",
         "--pool",
+    ],
+    "filter": [
+        "pool",
+        "--out/-o*",
+        "--where",
+        "--keep-missing",
+        "--lowest",
+        "--highest",
+        "--outliers",
+        "--like",
+        "--outlier-share",
+        "--outlier-k",
+        "--outlier-sample",
+        "--novelty",
+        "--novelty-share",
+        "--rows",
+        "--seed",
+        "--partitions",
+        "--backend",
+        "--address",
+        "--device",
+        "--force",
     ],
     "find": ["pool", "--out/-o*", "--example/-e", "--other", "--text", "--image", "--target", "--rest", "-k", "--seed"],
     "finetune": [
@@ -319,8 +345,11 @@ def test_names_in_the_help_are_all_there_are() -> None:
     """Names that the help takes from a registry, and names that a command writes out."""
     from raysal.cli.embed import Distance, HowChecked, Numbers
     from raysal.cli.export import Forms
+    from raysal.cli.filter import Outliers
     from raysal.cli.index import KindName
+    from raysal.curation.filtering.distances import OutlierRule
     from raysal.embedding import ENCODERS
+    from raysal.embedding.measures import MEASURES
     from raysal.embedding.precision import Precision
     from raysal.exporting import FORMS
     from raysal.index import KINDS
@@ -334,7 +363,8 @@ def test_names_in_the_help_are_all_there_are() -> None:
 
     listed = {
         "select": (*SELECTORS, *SELECTORS.short, *NARROWERS, *AGGREGATORS),
-        "embed": ENCODERS,
+        "embed": (*ENCODERS, *MEASURES),
+        "filter": NOVELTIES,
         "rank": SCORES,
         "predict": (*SCORES, *NOVELTIES, *get_args(Predictive)),
     }
@@ -344,5 +374,6 @@ def test_names_in_the_help_are_all_there_are() -> None:
     assert set(KindName) == {"auto", *KINDS}
     assert set(Forms) == set(FORMS)
     assert set(Distance) == set(get_args(Metric))
+    assert set(Outliers) == set(get_args(OutlierRule))
     assert set(HowChecked) == set(get_args(Check))
     assert set(Numbers) == set(get_args(Precision))

@@ -20,7 +20,6 @@ from raysal.buckets import Bucket
 from raysal.config import FleetConfig
 from raysal.curation.dedup import FOLDER, NearDuplicates, find_near_duplicates
 from raysal.curation.near import job as near_job
-from raysal.curation.near import pairs as near_pairs
 from raysal.curation.near.folder import NearPlan, UnitPair, unit_pairs
 from raysal.errors import ConfigError, Damaged, PoolError
 from raysal.fleet import open_fleet
@@ -171,10 +170,10 @@ class Stop(Exception):
 def test_an_interrupted_job_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     pool = make_pool(tmp_path / "pool", vectors_with_copies(6))
     whole = run(pool, folder=tmp_path / "whole")
-    real, calls = near_pairs.near_pairs_of, iter(range(100))
+    real, calls = near_job.near_pairs_of, iter(range(100))
 
     def stopping(*args: Any, **options: Any) -> Any:
-        if next(calls) == at:
+        if next(calls) == at + 1:  # the first one counts pairs of a sample
             raise Stop
         return real(*args, **options)
 
@@ -217,13 +216,23 @@ def test_zero_vectors_are_near_one_another_alone(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_too_low_a_threshold_is_refused_before_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "most"), [("MOST_PAIRS", 300), ("FEWEST_MOST", 2500), ("FEWEST_MOST", 3)])
+def test_more_pairs_than_can_be_listed_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ) -> None:
-    monkeypatch.setattr(near_pairs, "MOST_PAIRS", 300)
+    """Whether two units have too many, the whole pool has, or a sample says so; and the next call knows of it."""
     pool = make_pool(tmp_path / "pool", vectors_with_copies(12))
-    with pytest.raises(ConfigError, match=r"more than 300 pairs between .* are near at 0\.1; use a higher threshold"):
-        run(pool, 0.1)
+    wanted = run(pool, 0.6, folder=tmp_path / "pairs")
+    assert wanted.listed
+    if most > 3:
+        monkeypatch.setattr(near_job, "FEWEST_SEEN", 10**6)  # a sample of all would say the same
+    monkeypatch.setattr(near_job, "PAIRS_AN_ITEM", 0)
+    monkeypatch.setattr(near_job, name, most)
+    found = run(pool, 0.6)
+    assert (found.listed, found.table()) == (False, wanted.table())
+    assert not (pool.path / FOLDER / "pairs").exists()
+    monkeypatch.setattr(near_job, "stage_unit_pair", None)
+    assert run(pool, 0.6).table().equals(wanted.table())
     monkeypatch.undo()
     assert said(run(pool, 0.95)) == slow(pool, 0.95, list(range(len(pool))))
 

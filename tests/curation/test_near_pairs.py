@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from raysal.curation.near.cells import Cells
 from raysal.curation.near.independent_set import first_independent_set
-from raysal.curation.near.pairs import Pairs, Unit, compared_rows, near_pairs_of, radius_of
+from raysal.curation.near.pairs import Pairs, near_pairs_of
+from raysal.curation.near.unit import Unit, compared_rows, radius_of
 from raysal.types import Metric
 
 METRICS: tuple[Metric, ...] = ("cosine", "l2")
@@ -108,7 +109,7 @@ def test_no_pair_across_the_borders_of_cells_is_lost(cuts: tuple[int, ...]) -> N
         Unit.of(np.arange(low, high), vectors[low:high], "l2", cells, radius_of(threshold, "l2"))
         for low, high in itertools.pairwise(bounds)
     ]
-    assert all(unit.reached_by.mean() < 0.6 for unit in units)
+    assert all(len(unit.reach.rows) < 0.6 * len(unit) * len(cells) for unit in units)
     pieces = [near_pairs_of(a, b, threshold, "l2") for i, a in enumerate(units) for b in units[i:]]
     pairs, copies = Pairs.joined(pieces), np.concatenate([unit.copies for unit in units])
     assert len(copies) == 0
@@ -149,7 +150,7 @@ def test_most_pairs_are_not_compared() -> None:
     vectors = (centres[rng.integers(40, size=2000)] + 0.1 * rng.standard_normal((2000, 32))).astype(np.float16)
     cells = Cells.of(compared_rows(vectors, "cosine"), 40, 1)
     unit = Unit.of(np.arange(2000), vectors, "cosine", cells, radius_of(0.99, "cosine"))
-    assert unit.reached_by.mean() < 0.1
+    assert len(unit.reach.rows) < 0.1 * len(unit) * len(cells)
 
 
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=40))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,11 @@ def make_pool(
     keys: Sequence[str] | None = None,
     missing: Sequence[int] = (),
     metric: Metric = "cosine",
+    carried: Mapping[str, Sequence[Any]] | None = None,
 ) -> Pool:
     """A committed pool of these vectors [n, d]; `missing` items are quarantined and keep their ids."""
     n, dim = vectors.shape
+    carried = {**(carried or {}), **({} if labels is None else {"label": labels})}
     keys = [f"item-{i:06d}" for i in range(n)] if keys is None else keys
     manifest = Manifest(
         dim=dim,
@@ -47,7 +50,7 @@ def make_pool(
             ids=np.array(rows, np.int64),
             keys=[keys[i] for i in rows],
             uris=[None] * len(rows),
-            carried={} if labels is None else {"label": [labels[i] for i in rows]},
+            carried={name: [values[i] for i in rows] for name, values in carried.items()},
             quarantined=[(i, keys[i], "decode", "broken on purpose") for i in range(low, high) if i in set(missing)],
         )
         writer.commit(staged)

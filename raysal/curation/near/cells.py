@@ -158,6 +158,35 @@ class Cells:
         reached = values - (values[:, cell] + error)[:, None] <= limit
         return reached.T.contiguous().numpy()
 
+    def few_within_reach(
+        self, rows: torch.Tensor, cell: NDArray[np.int64], few: int, radius: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the nearest cells of each row those that may hold a row within a radius. O(n c d).
+
+        Args:
+            rows: [n, d], turned.
+            cell: of each row, [n].
+            few: how many cells are looked at for a row, its own included.
+            radius: a distance, at least 0.
+
+        Returns:
+            Cells and positions of rows of all pairs [p], by row.
+        """
+        few = min(few, len(self))
+        found, share = [], slack((rows,))
+        sq_centroids = float((self.centroids.astype(np.float64) ** 2).sum(1).max())
+        for piece in slices(len(rows), DRIVER_ROWS):
+            values, own = self._values(rows[piece]), torch.from_numpy(cell[piece])
+            least, nearest = values.topk(few, dim=1, largest=False)
+            error = 8 * share * (rows[piece].square().sum(1) * (1 + share) + sq_centroids)
+            limit = torch.from_numpy(self.between)[own[:, None], nearest] * (2 * radius * (1 + share))
+            reached = least - (values.gather(1, own[:, None]) + error[:, None]) <= limit
+            reached |= nearest == own[:, None]
+            row, column = reached.nonzero(as_tuple=True)
+            found.append((nearest[row, column].numpy(), row.numpy() + piece.start))
+        empty = np.empty(0, np.int64)
+        return tuple(np.concatenate([empty, *(pair[side] for pair in found)]) for side in (0, 1))  # type: ignore[return-value]
+
     def _values(self, rows: torch.Tensor) -> torch.Tensor:
         """|x - c|^2 - |x|^2 of turned rows: only differences of them are used. Errors are a share of the two norms."""
         centroids = torch.from_numpy(self.centroids)

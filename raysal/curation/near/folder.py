@@ -48,6 +48,8 @@ class NearPlan:
     """ids at which units begin, and the id after the last one"""
     cells: str
     """sha256 of the file of the cells"""
+    too_many: bool = False
+    """whether more pairs are near than are listed; then there are none. Recorded only where it is so"""
     version: int = VERSION
 
     @property
@@ -90,7 +92,10 @@ class NearPlan:
         Args:
             folder: its folder.
         """
-        write_sealed(folder / PLAN, asdict(self))
+        record = asdict(self)
+        if not self.too_many:
+            del record["too_many"]
+        write_sealed(folder / PLAN, record)
 
 
 class UnitPair(NamedTuple):
@@ -144,16 +149,16 @@ def keep_cells(folder: Path, cells: Cells) -> str:
     rows = np.concatenate([cells.origin[None], cells.axes, cells.centroids])
     column = pa.FixedSizeListArray.from_arrays(array_of(rows.ravel(), pa.float32()), rows.shape[1])
     leading = array_of(np.full(len(rows), cells.leading, np.int64), pa.int64())
-    write_file(folder / CELLS, lambda temporary: _write(temporary, {"row": column, "leading": leading}))
+    write_file(folder / CELLS, lambda temporary: write_batch(temporary, {"row": column, "leading": leading}))
     return sha256_of(folder / CELLS)
 
 
-def read_cells(folder: Path, plan: NearPlan) -> Cells:
+def read_cells(folder: Path, sha256: str) -> Cells:
     """Read the cells of a folder.
 
     Args:
         folder: the folder.
-        plan: its plan.
+        sha256: of the file, as the plan says.
 
     Returns:
         The cells.
@@ -161,8 +166,8 @@ def read_cells(folder: Path, plan: NearPlan) -> Cells:
     Raises:
         Damaged: the file is not as it was written.
     """
-    check_bytes(folder / CELLS, plan.cells, FIX.format(folder))
-    batch = _read(folder / CELLS)
+    check_bytes(folder / CELLS, sha256, FIX.format(folder))
+    batch = read_batch(folder / CELLS)
     values: NDArray[np.float32] = numbers_of(batch.column("row").values)
     rows = np.array(values.reshape(batch.num_rows, -1))
     dim = rows.shape[1]
@@ -187,7 +192,7 @@ def stage_pairs(folder: Path, number: int, pairs: Pairs, copies: NDArray[np.int6
         "similarity": array_of(np.concatenate([pairs.similarity, np.ones(len(copies))]), pa.float64()),
         "copy": array_of(np.repeat(np.array([0, 1], np.int8), [len(pairs.first), len(copies)]), pa.int8()),
     }
-    file = stage_file(folder, f"{PAIRS}/{number:05d}.arrow", lambda temporary: _write(temporary, columns))
+    file = stage_file(folder, f"{PAIRS}/{number:05d}.arrow", lambda temporary: write_batch(temporary, columns))
     return Staged(number, len(pairs.first), (file,))
 
 
@@ -208,7 +213,7 @@ def read_pairs(folder: Path, plan: NearPlan, threshold: float) -> Iterator[tuple
     parts = parts_of(folder)
     for number in range(plan.parts):
         parts.check(number)
-        batch = _read(folder / f"{PAIRS}/{number:05d}.arrow")
+        batch = read_batch(folder / f"{PAIRS}/{number:05d}.arrow")
         first, second, similarity, copy = (numbers_of(batch.column(name)) for name in batch.schema.names)
         near = (copy == 0) & at_least(similarity, threshold)
         copied = copy == 1
@@ -218,12 +223,14 @@ def read_pairs(folder: Path, plan: NearPlan, threshold: float) -> Iterator[tuple
         )
 
 
-def _write(path: Path, columns: dict[str, pa.Array]) -> None:
+def write_batch(path: Path, columns: dict[str, pa.Array]) -> None:
+    """Write columns as one record batch of Arrow IPC."""
     batch = pa.record_batch(columns)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
-def _read(path: Path) -> pa.RecordBatch:
+def read_batch(path: Path) -> pa.RecordBatch:
+    """Read a file that `write_batch` wrote."""
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).get_batch(0)

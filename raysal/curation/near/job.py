@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from raysal.commits import Staged
 from raysal.curation.near.cells import Cells
@@ -35,26 +33,35 @@ from raysal.curation.near.folder import (
     stage_pairs,
     unit_pairs,
 )
-from raysal.curation.near.pairs import Unit, compared_rows, near_pairs_of, radius_of
+from raysal.curation.near.pairs import MOST_PAIRS, TooManyPairs, near_pairs_of
+from raysal.curation.near.reading import (
+    UNITS_HELD,
+    cells_of,
+    cuts_between,
+    held_unit,
+    let_go,
+    open_once,
+    rows_between,
+    rows_of_unit,
+    sample_of,
+)
+from raysal.curation.near.unit import Unit, radius_of
 from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
-from raysal.numerics import ceil_div
 from raysal.pool import Pool
-from raysal.rng import derive, item_order
 from raysal.store import locked, remove_temporaries
 from raysal.types import Report, no_report
 
-UNIT_NUMBERS = 2**25
-"""Numbers in the vectors of a unit, about: 131,072 rows of 256. A unit takes some 300 MB, and a worker holds two to
-`UNITS_HELD`."""
-UNIT_CELLS = 512
-"""Cells, at most: 256 rows of a unit in each, which is about where products reach their speed."""
-ROWS_A_CELL = 64
-"""Rows of the sample for each cell."""
-UNITS_HELD = 4
-"""Units that a worker keeps, because the next pairs of units need them too."""
-HELD = "units of near pairs"
+PAIRS_AN_ITEM = 64
+"""Near pairs for each item that are listed, at most."""
+FEWEST_MOST, MOST_IN_ALL = 2**22, 2**27
+"""Bounds on how many pairs are listed of a whole pool: 100 MB on the disk, and 3 GB."""
+LOOKED_AT = 2**13
+"""Items of the sample by which the number of pairs is foreseen."""
+FEWEST_SEEN = 32
+"""Pairs of the sample below which it says little."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +75,31 @@ class NearReport:
     """near pairs in the folder, between items of different vectors"""
 
 
+class Told(Enum):
+    """What a worker says in place of what it wrote."""
+
+    nothing = "there was nothing to do"
+    too_many = "more pairs are near than are listed"
+
+
 class NearJob(NamedTuple):
     """What travels to the partitions."""
 
     folder: str
     plan: NearPlan
     cells: Cells
+
+
+def pairs_are_there(pool: Pool, folder: Path, threshold: float) -> bool:
+    """Whether all pairs of a pool at a threshold were found before, so that nothing need be compared."""
+    plan = NearPlan.read(folder)
+    known = plan is not None and not plan.too_many and plan.threshold <= threshold and plan.pool == pool.fingerprint
+    return plan is not None and known and not parts_of(folder).missing(plan.parts)
+
+
+def most_pairs(items: int) -> int:
+    """How many near pairs of so many items are listed, at most."""
+    return min(max(PAIRS_AN_ITEM * items, FEWEST_MOST), MOST_IN_ALL)
 
 
 def find_near_pairs(
@@ -103,7 +129,7 @@ def find_near_pairs(
         What was done; the plan's threshold may be lower than the one asked for.
 
     Raises:
-        ConfigError: the threshold is so low that too many pairs are near.
+        TooManyPairs: more are near than `most_pairs`, or a sample says so.
         RunError: another process is at work on the folder.
         Damaged: a file is not as it was written.
     """
@@ -111,57 +137,61 @@ def find_near_pairs(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "near pairs"):
         remove_temporaries(folder)
-        plan = _begun(pool, folder, threshold, unit_rows or ceil_div(UNIT_NUMBERS, pool.dim))
+        plan = _begun(pool, folder, threshold, unit_rows or rows_of_unit(pool))
         parts = parts_of(folder)
         missing = set(parts.missing(plan.parts))
         work = [pair for pair in unit_pairs(plan.units, UNITS_HELD // 2) if pair.number in missing]
-        done = plan.parts - len(work)
+        done, pairs, most = plan.parts - len(work), sum(parts.committed(plan.parts).values()), most_pairs(len(pool))
         report("compare", done, plan.parts)
         try:
             if work:
-                job = NearJob(str(folder.absolute()), plan, read_cells(folder, plan))
-                for turn in in_turns(_shared_out(work, fleet.size)):
+                job = NearJob(str(folder.absolute()), plan, read_cells(folder, plan.cells))
+                for turn in in_turns(shared_among(work, fleet.size)):
                     fleet.reset()  # a worker that died makes up for one call
                     for staged in fleet.each(stage_unit_pair, job, turn):
-                        if staged is not None:
+                        if isinstance(staged, Staged):
                             parts.commit(staged)
-                            done += 1
+                            done, pairs = done + 1, pairs + staged.rows
+                        if staged is Told.too_many or pairs > most:
+                            _give_up(folder, plan)
                     report("compare", done, plan.parts)
                 fleet.each(let_go)
         finally:
             parts.remove_leftovers()
-        pairs = sum(parts.committed(plan.parts).values())
     return NearReport(plan=plan, found=len(work), pairs=pairs)
 
 
 def _begun(pool: Pool, folder: Path, threshold: float, unit_rows: int) -> NearPlan:
     """The plan of a folder that holds what is asked for, extended to a pool that grew; or a new one."""
     plan = NearPlan.read(folder)
+    same = plan is not None and plan.vector_space == pool.vector_space and plan.metric == pool.metric
+    if plan is not None and same and plan.too_many and plan.threshold >= threshold and plan.pool in pool.ancestors:
+        raise TooManyPairs
     fits = (
         plan is not None
+        and not plan.too_many
         and plan.vector_space == pool.vector_space
         and plan.metric == pool.metric
         and plan.threshold <= threshold
         and plan.pool in pool.ancestors
     )
     if plan is None or not fits:
+        cells = cells_of(pool)
+        _foresee(pool, cells, threshold)
         (folder / PLAN).unlink(missing_ok=True)
         for name in (PAIRS, COMMITS):
             shutil.rmtree(folder / name, ignore_errors=True)
-        sample = _sample(pool, UNIT_CELLS * ROWS_A_CELL)
-        count = min(UNIT_CELLS, ceil_div(len(sample), ROWS_A_CELL))
-        cells = Cells.of(sample, count, derive(0, "near cells"))
         plan = NearPlan(
             vector_space=pool.vector_space,
             metric=pool.metric,
             threshold=threshold,
             pool=pool.fingerprint,
-            cuts=(0, *_cuts(0, pool.next_id, unit_rows)),
+            cuts=(0, *cuts_between(0, pool.next_id, unit_rows)),
             cells=keep_cells(folder, cells),
         )
         plan.write(folder)
     elif plan.pool != pool.fingerprint:
-        more = _cuts(plan.cuts[-1], pool.next_id, unit_rows)
+        more = cuts_between(plan.cuts[-1], pool.next_id, unit_rows)
         plan = replace(plan, pool=pool.fingerprint, cuts=(*plan.cuts, *more))
         plan.write(folder)
     parts_of(folder).begin()
@@ -170,31 +200,24 @@ def _begun(pool: Pool, folder: Path, threshold: float, unit_rows: int) -> NearPl
     return plan
 
 
-def _cuts(start: int, stop: int, rows: int) -> list[int]:
-    """Where units from one id to another end: near-equal ones of at most so many."""
-    count = ceil_div(stop - start, rows)
-    return [start + (stop - start) * place // count for place in range(1, count + 1)]
+def _foresee(pool: Pool, cells: Cells, threshold: float) -> None:
+    """Raise `TooManyPairs` if a sample has its share of more than are listed."""
+    ids, vectors = sample_of(pool, LOOKED_AT)
+    most = max(int(most_pairs(len(pool)) * (len(ids) / max(len(pool), 1)) ** 2), FEWEST_SEEN)
+    unit = Unit.of(ids, vectors, pool.metric, cells, radius_of(threshold, pool.metric)).in_one_cell()
+    near_pairs_of(unit, unit, threshold, pool.metric, most=most)
 
 
-def _sample(pool: Pool, most: int) -> NDArray[np.float32]:
-    """Rows of a pool as they are compared, the same however it is cut into chunks. One look at the ids, O(n)."""
-    chosen = np.empty(0, np.int64)
-    for chunk in pool.chunks:
-        chosen = np.concatenate([chosen, chunk.ids()])
-        if len(chosen) > most:
-            order = item_order(derive(0, "near sample"), chosen)
-            chosen = chosen[np.argpartition(order, most)[:most]]
-    chosen.sort()
-    found = [np.empty((0, pool.dim), np.float16)]
-    for chunk in pool.chunks:
-        rows = np.flatnonzero(np.isin(chunk.ids(), chosen))
-        found.append(chunk.vectors()[rows])
-    sample = compared_rows(np.concatenate(found), pool.metric)
-    return sample if len(sample) else np.zeros((1, pool.dim), np.float32)
+def _give_up(folder: Path, plan: NearPlan) -> None:
+    """Remember that there are too many pairs, and free the disk of those that were listed."""
+    replace(plan, too_many=True).write(folder)
+    for name in (PAIRS, COMMITS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    raise TooManyPairs
 
 
-def _shared_out(work: Sequence[UnitPair], size: int) -> list[list[UnitPair]]:
-    """Deal work out among partitions, in runs: consecutive pairs share units."""
+def shared_among(work: Sequence[T], size: int) -> list[list[T]]:
+    """Deal work out among partitions, in runs: consecutive pieces share units."""
     cuts = [len(work) * place // size for place in range(size + 1)]
     return [list(work[low:high]) for low, high in itertools.pairwise(cuts)]
 
@@ -202,7 +225,7 @@ def _shared_out(work: Sequence[UnitPair], size: int) -> list[list[UnitPair]]:
 # Functions of a partition.
 
 
-def stage_unit_pair(partition: Partition, job: NearJob, turn: Sequence[UnitPair | None]) -> Staged | None:
+def stage_unit_pair(partition: Partition, job: NearJob, turn: Sequence[UnitPair | None]) -> Staged | Told:
     """Find the near pairs of two units, and write them.
 
     Args:
@@ -211,58 +234,26 @@ def stage_unit_pair(partition: Partition, job: NearJob, turn: Sequence[UnitPair 
         turn: the pair of units for each partition, or None.
 
     Returns:
-        What was written; None where there was nothing to do.
+        What was written, or why nothing was.
     """
     pair = turn[partition.index]
     if pair is None:
-        return None
+        return Told.nothing
     u, v = _unit(partition, job, pair.u), _unit(partition, job, pair.v)
     threads = partition.spec.threads or torch.get_num_threads()
-    found = near_pairs_of(u, v, job.plan.threshold, job.plan.metric, threads=threads)
+    try:
+        found = near_pairs_of(u, v, job.plan.threshold, job.plan.metric, threads=threads, most=MOST_PAIRS)
+    except TooManyPairs:
+        return Told.too_many
     copies = u.copies if pair.u == pair.v else u.copies[:0]
     return stage_pairs(Path(job.folder), pair.number, found, copies)
 
 
 def _unit(partition: Partition, job: NearJob, number: int) -> Unit:
-    """A unit, made once as long as it is among the last that were used."""
-    held: OrderedDict[tuple[str, int], Unit] = partition.held.setdefault(HELD, OrderedDict())
-    name = (job.plan.pool, number)
-    if name not in held:
-        while len(held) >= UNITS_HELD:
-            held.popitem(last=False)
-        plan = job.plan
-        ids, vectors = rows_between(partition.spec.open_pool(), plan.cuts[number], plan.cuts[number + 1])
-        held[name] = Unit.of(ids, vectors, plan.metric, job.cells, radius_of(plan.threshold, plan.metric))
-    held.move_to_end(name)
-    return held[name]
+    plan = job.plan
 
+    def make() -> Unit:
+        ids, vectors = rows_between(open_once(partition), plan.cuts[number], plan.cuts[number + 1])
+        return Unit.of(ids, vectors, plan.metric, job.cells, radius_of(plan.threshold, plan.metric))
 
-def rows_between(pool: Pool, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    """The items of a pool whose ids are in a range.
-
-    Args:
-        pool: the items.
-        start: the first id.
-        stop: the id after the last one.
-
-    Returns:
-        Their ids [n], ascending, and their vectors [n, d].
-    """
-    ids, vectors = [np.empty(0, np.int64)], [np.empty((0, pool.dim), np.float16)]
-    firsts = [record["first_id"] for record in pool.records]
-    for chunk, first, after in zip(pool.chunks, firsts, [*firsts[1:], pool.next_id], strict=True):
-        if first < stop and after > start:
-            own = chunk.ids()
-            low, high = np.searchsorted(own, [start, stop])
-            ids.append(own[low:high])
-            vectors.append(chunk.vectors()[low:high])
-    return np.concatenate(ids), np.concatenate(vectors)
-
-
-def let_go(partition: Partition) -> None:
-    """Forget the units.
-
-    Args:
-        partition: a worker.
-    """
-    partition.held.pop(HELD, None)
+    return held_unit(partition, (plan.pool, plan.threshold, number), make)

@@ -7,22 +7,17 @@ tell is decided in double precision. So the pairs, and their similarities, depen
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.curation.near.cells import Cells
-from raysal.errors import ConfigError
-from raysal.numerics import DRIVER_ROWS, shared_out, slices
-from raysal.scoring.similarity import unit_rows
+from raysal.curation.near.unit import Unit, radius_of
+from raysal.numerics import shared_out, slices
 from raysal.strategies.engine.distances import slack
-from raysal.strategies.engine.distinct import distinct_rows
 from raysal.types import Metric
 
 COLUMNS = 1024
@@ -33,38 +28,6 @@ CANDIDATES_AT_ONCE = 2**13
 """Pairs that are looked at again together, by all of their numbers: they stay in the cache."""
 PAIRS_AT_ONCE = 128
 """Pairs that are decided together in double precision: they stay in the cache, which makes it four times as fast."""
-
-
-UNIT_ROUNDING = math.ldexp(1.0, -20)
-"""By how much two rows of unit length can be off together, each rounded to single precision; 4 times the bound."""
-
-
-def radius_of(similarity: float, metric: Metric) -> float:
-    """The distance of rows, as they are compared, below which pairs of some similarity lie, rounding included.
-
-    Args:
-        similarity: a cosine, or minus a squared distance.
-        metric: of the pool.
-
-    Returns:
-        The distance, at least 0.
-    """
-    if metric == "cosine":
-        return math.sqrt(max(2 * (1 - similarity), 0.0)) + UNIT_ROUNDING
-    return math.sqrt(max(-similarity, 0.0))  # float16 is exact in single precision; `slack` has the rest
-
-
-def compared_rows(vectors: NDArray[np.float16], metric: Metric) -> NDArray[np.float32]:
-    """Rows as they are compared: of unit length where the metric is the cosine, otherwise as they are.
-
-    Args:
-        vectors: [n, d].
-        metric: of the pool.
-
-    Returns:
-        [n, d].
-    """
-    return unit_rows(vectors) if metric == "cosine" else vectors.astype(np.float32)
 
 
 class Pairs(NamedTuple):
@@ -101,104 +64,13 @@ class Pairs(NamedTuple):
         return Pairs(low[order], high[order], self.similarity[order])
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Rows that are compared together, in the order of their cells, each distinct vector once.
-
-    Memory: 4 bytes a number of the vectors and of their leading numbers, 2 more for what they were, and a byte for each
-    row and cell.
-    """
-
-    ids: NDArray[np.int64]
-    """[n], of the first item with each vector"""
-    vectors: torch.Tensor
-    """float16 [n, d], as they are in the pool"""
-    exact_sq_norms: NDArray[np.float64]
-    """of these, [n]"""
-    zero: NDArray[np.bool_]
-    """whether all numbers of a vector are 0, [n]"""
-    rows: torch.Tensor
-    """float32 [n, d], as they are compared, turned to the axes of the cells"""
-    sq_norms: torch.Tensor
-    """of these, float32 [n]"""
-    leading: torch.Tensor
-    """float32 [n, l + 3]: the l leading numbers of a row x, the length of the rest, 1, and -|x|^2 / 2"""
-    rounding: float
-    """by how much the distance of one of them to a row that is near is off, because both were turned"""
-    cell: NDArray[np.int64]
-    """of each row [n], ascending"""
-    starts: NDArray[np.int64]
-    """where the rows of each cell begin, [c + 1]"""
-    reached_by: NDArray[np.bool_]
-    """the rows that are compared with a cell, [c, n]"""
-    reaches: NDArray[np.bool_]
-    """the cells that some row of a cell is compared with, [c, c]"""
-    copies: NDArray[np.int64]
-    """ids [m, 2] of an item with the same vector as an earlier one, and of the first of these"""
-
-    @classmethod
-    def of(
-        cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric, cells: Cells, radius: float
-    ) -> Self:
-        """Make a unit. O(n d (c + d)).
-
-        Args:
-            ids: [n], ascending.
-            vectors: [n, d].
-            metric: of the pool. By the cosine, a zero vector is near to none but other zero vectors.
-            cells: that both sides of a comparison share.
-            radius: up to which distance rows are to be found.
-
-        Returns:
-            The unit.
-        """
-        first, of = distinct_rows(vectors.astype(np.float32))
-        copy = np.setdiff1d(np.arange(len(ids)), first, assume_unique=True)
-        copies = np.stack([ids[copy], ids[first[of[copy]]]], axis=1)
-        kept = np.sort(first)
-        rows = cells.turned(compared_rows(vectors[kept], metric))
-        cell = cells.assigned(rows)
-        order = np.argsort(cell, kind="stable")
-        cell, ids, vectors, rows = cell[order], ids[kept[order]], vectors[kept[order]], rows[order]
-        starts = np.searchsorted(cell, np.arange(len(cells) + 1))
-        exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
-        placed, lead = torch.from_numpy(rows), cells.leading
-        sq_norms = torch.linalg.vector_norm(placed, dim=1) ** 2
-        # A row of another unit that is near to one of these is hardly longer.
-        rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
-        reached_by = np.zeros((len(cells), len(rows)), bool)
-        reaches = np.zeros((len(cells), len(cells)), bool)
-        for at, (low, high) in enumerate(itertools.pairwise(starts.tolist())):
-            reached = cells.within_reach(placed[low:high], at, radius + rounding)
-            reached_by[:, low:high], reaches[at] = reached, reached.any(1)
-        leading = torch.ones(len(rows), lead + 3)
-        leading[:, :lead] = placed[:, :lead]
-        leading[:, lead] = torch.linalg.vector_norm(placed[:, lead:], dim=1)
-        leading[:, -1] = -sq_norms / 2
-        return cls(
-            ids=ids,
-            vectors=torch.from_numpy(vectors),
-            exact_sq_norms=exact,
-            zero=exact == 0,
-            rows=placed,
-            sq_norms=sq_norms,
-            leading=leading,
-            rounding=rounding,
-            cell=cell,
-            starts=starts,
-            reached_by=reached_by,
-            reaches=reaches,
-            copies=copies,
-        )
+class TooManyPairs(Exception):
+    """More pairs are near than a list of them is for."""
 
 
-def _sq_norms(vectors: NDArray[np.float16]) -> NDArray[np.float64]:
-    wide = vectors.astype(np.float64)
-    wide *= wide
-    return np.asarray(wide.sum(1))
-
-
-def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, threads: int = 1) -> Pairs:
+def near_pairs_of(
+    left: Unit, right: Unit, threshold: float, metric: Metric, *, threads: int = 1, most: int = MOST_PAIRS
+) -> Pairs:
     """All pairs of a row of one unit and a row of the other that are at least as similar as a threshold.
 
     Within one unit (`left is right`) each pair is found once, and copies of a vector are not paired: see `Unit.copies`.
@@ -210,12 +82,13 @@ def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, 
         threshold: a cosine, or minus a squared distance.
         metric: of the pool.
         threads: how many compare.
+        most: how many pairs are listed.
 
     Returns:
         The pairs, in order of their ids, the smaller one first.
 
     Raises:
-        ConfigError: there are more than `MOST_PAIRS`.
+        TooManyPairs: there are more than `most`.
     """
     count = [0]
 
@@ -224,16 +97,49 @@ def near_pairs_of(left: Unit, right: Unit, threshold: float, metric: Metric, *, 
         for rows, columns in _candidates(left, right, cell, radius_of(threshold, metric)):
             found.append(_near_among(left, right, rows, columns, threshold, metric))
             count[0] += len(found[-1].first)
-            if count[0] > MOST_PAIRS:
-                near = f"{threshold:g}" if metric == "cosine" else f"a squared distance of {-threshold:g}"
-                rows_of = f"{len(left.ids):,} and {len(right.ids):,} items"
-                problem = f"more than {MOST_PAIRS:,} pairs between {rows_of} are near at {near}"
-                fix = "use a higher threshold" if metric == "cosine" else "use a smaller distance"
-                raise ConfigError("threshold", problem, fix)
+            if count[0] > most:
+                raise TooManyPairs
         return Pairs.joined(found)
 
     cells = np.flatnonzero(np.diff(left.starts))
     return Pairs.joined(shared_out(of_cell, cells.tolist(), threads)).in_order()
+
+
+def columns_for(left: Unit, right: Unit, cell: int) -> NDArray[np.int64]:
+    """The rows of a unit on the right that are compared with those of a cell on the left.
+
+    Args:
+        left: says which cells some row of the cell is compared with.
+        right: says which of its rows are compared with the cell.
+        cell: the cell.
+
+    Returns:
+        Positions on the right, ascending.
+    """
+    others = right.reach.of_cell(cell)
+    return others if left.reaches is None else others[left.reaches[cell][right.cell[others]]]
+
+
+def leading_of(unit: Unit, rows: NDArray[np.int64], share: float, *, flipped: bool) -> torch.Tensor:
+    """One side of the products that bound squared distances from below.
+
+    Of leading numbers a and b, and of the lengths r and s of the rest, a . b + r s >= x . y (Cauchy and Schwarz). So
+    a . b + r s - |x|^2 / 2 - |y|^2 / 2 is at least minus half of the squared distance, up to a share of the norms.
+
+    Args:
+        unit: on one side.
+        rows: of it, [m].
+        share: by which single precision may be off.
+        flipped: true on one of the sides.
+
+    Returns:
+        float32 [m, l + 3].
+    """
+    x = unit.leading[torch.from_numpy(rows)]
+    x[:, -1] *= 1 - share
+    if flipped:
+        x[:, -2:] = x[:, -2:].flip(1)
+    return x
 
 
 def _candidates(
@@ -242,18 +148,13 @@ def _candidates(
     """Positions [p] in a cell of the left, and [p] on the right, whose distance is not surely above the radius."""
     share, sq_radius = slack((left.leading,)), (radius + left.rounding) ** 2
     low, high = left.starts[cell], left.starts[cell + 1]
-    others = np.flatnonzero(right.reached_by[cell] & left.reaches[cell][right.cell])
+    others = columns_for(left, right, cell)
     if left is right:
         others = others[others > low]
-    # Of leading numbers a and b, and of the lengths r and s of the rest, a . b + r s >= x . y (Cauchy and Schwarz). So
-    # a . b + r s - |x|^2 / 2 - |y|^2 / 2 is at least minus half of the squared distance, up to a share of the norms.
-    x = left.leading[low:high].clone()
-    x[:, -2:] = x[:, -2:].flip(1)
-    x[:, -2] *= 1 - share
+    x = leading_of(left, np.arange(low, high), share, flipped=True)
     for piece in slices(len(others), COLUMNS):
-        own = torch.from_numpy(others[piece])
-        y = right.leading[own]
-        y[:, -1] *= 1 - share
+        own = others[piece]
+        y = leading_of(right, own, share, flipped=False)
         row, column = np.divmod(np.flatnonzero((x @ y.T >= -sq_radius / 2 * (1 + share)).numpy()), len(own))
         rows, columns = row + low, others[piece][column]
         if left is right:
@@ -280,15 +181,26 @@ def _near_among(
     """Decide candidates in double precision."""
     values = np.empty(len(rows))
     for piece in slices(len(rows), PAIRS_AT_ONCE):
-        values[piece] = _exact_similarities(left, right, rows[piece], columns[piece], metric)
+        values[piece] = exact_similarities(left, right, rows[piece], columns[piece], metric)
     near = at_least(values, threshold)
     return Pairs(left.ids[rows[near]], right.ids[columns[near]], values[near])
 
 
-def _exact_similarities(
+def exact_similarities(
     left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], metric: Metric
 ) -> NDArray[np.float64]:
-    """Similarities of pairs [p] from their vectors. The bits of a pair do not depend on the others."""
+    """Similarities of pairs from their vectors, in double precision. The bits of a pair do not depend on the others.
+
+    Args:
+        left: a unit.
+        right: another one.
+        rows: positions on the left, [p].
+        columns: positions on the right, [p].
+        metric: of the pool.
+
+    Returns:
+        Cosines, or minus squared distances, [p].
+    """
     a = left.vectors[torch.from_numpy(rows)].float().double().numpy()
     b = right.vectors[torch.from_numpy(columns)].float().numpy()
     if metric == "l2":

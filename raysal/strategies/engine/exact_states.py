@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, slices
+from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, EXACT_ROWS, slices
+from raysal.strategies.engine.centre_cells import CentreCells
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Factors
 from raysal.strategies.engine.priorities import Rule
 
 ROWS_AT_ONCE = 4 * EXACT_ROWS
 """Rows in double precision at once: 2 MB of 256 numbers. More of them took twice the time."""
+ROWS_MADE_EXACT = 1024
+"""Rows whose bounds for all centres are held at once, at least."""
+BOUNDS_HELD = 2**20
+"""Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more."""
+
+CellsFrom = Callable[[int], CentreCells | None]
+"""The cells of the centres, where those from a first one on are so many that it pays to ask for them."""
 
 
 def make_exact(
@@ -24,6 +33,7 @@ def make_exact(
     ids: NDArray[np.int64],
     factors: Factors,
     state: torch.Tensor,
+    cells_from: CellsFrom,
 ) -> None:
     """Make states exact. Bounds in single precision first find the tiles of centres that could matter.
 
@@ -33,34 +43,106 @@ def make_exact(
         tiles: For each row the number of tiles for which its state was exact before bounds of later centres were
             applied to it, int64 [n]; 0 for the other rows, and for all where the order of centres matters.
         ids: Ids of the rows, [n].
-        factors: Their factors, float32 [n, width] each.
+        factors: Their factors, float32 [n, width] each. An exact product takes as long for one row as for EXACT_ROWS:
+            the more rows, the more of them share a tile.
         state: Their states, float64 [fields, n], changed in place.
+        cells_from: Where order does not matter.
     """
-    able = torch.zeros(centres.tiles, len(tiles), dtype=torch.bool, device=tiles.device)
-    for tile in torch.unique(tiles).tolist():
-        rows = (tiles == tile).nonzero()[:, 0]
-        some = factors if len(rows) == len(tiles) else of_rows(factors, rows)
-        lower, upper = centres.screen(tile * EXACT_COLUMNS, centres.count, some)
-        # No tile lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
-        least = upper.cummin(0).values if rule.depends_on_order else torch.minimum(upper.amin(0), state[0, rows])
-        able[tile:, rows] = lower <= least
-    for rows in parts(tiles == 0):
+    able = able_tiles(rule, centres, tiles, factors, state[0], cells_from)
+    for rows in parts((tiles == 0).nonzero()[:, 0]):
         gaps = centres.sq_distances(0, WideRows.of(of_rows(factors, rows)))
         begun = rule.begin(ids[rows.cpu().numpy()], gaps[0])
         rule.apply_centres(begun, gaps, centres.tile_times(0))
         state[:, rows] = begun
-        able[0, rows] = False
     # Where the state was exact, a bound that lowered it since is above the exact distance to the same centre.
-    for tile in able.any(1).nonzero()[:, 0].tolist():
-        for rows in parts(able[tile]):
-            some_states, gaps = state[:, rows], centres.sq_distances(tile, WideRows.of(of_rows(factors, rows)))
-            rule.apply_centres(some_states, gaps, centres.tile_times(tile))
-            state[:, rows] = some_states
+    for tile, rows, gaps in exact_gaps(centres, factors, able):
+        some_states = state[:, rows]
+        rule.apply_centres(some_states, gaps, centres.tile_times(tile))
+        state[:, rows] = some_states
 
 
-def parts(which: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The positions at which a mask [n] is true, up to ROWS_AT_ONCE at a time."""
-    rows = which.nonzero()[:, 0]
+def exact_gaps(
+    centres: Centres, factors: Factors, able: torch.Tensor
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Compute the exact distances of rows to all centres of tiles.
+
+    Args:
+        centres: The centres.
+        factors: Of the rows, float32 [n, width] each.
+        able: (tile, row) of each pair, int64 [2, p], in order.
+
+    Yields:
+        (tile, positions of rows [m], squared distances float64 [EXACT_COLUMNS, m]), tiles ascending.
+    """
+    bounds = torch.searchsorted(able[0].contiguous(), torch.arange(centres.tiles + 1, device=able.device)).tolist()
+    for tile, (low, high) in enumerate(itertools.pairwise(bounds)):
+        for rows in parts(able[1, low:high]):
+            yield tile, rows, centres.sq_distances(tile, WideRows.of(of_rows(factors, rows)))
+
+
+def able_tiles(
+    rule: Rule,
+    centres: Centres,
+    tiles: torch.Tensor,
+    factors: Factors,
+    sq_distances: torch.Tensor,
+    cells_from: CellsFrom,
+) -> torch.Tensor:
+    """Find the tiles that hold a centre which could lower the state of a row, by bounds in single precision.
+
+    Args:
+        rule: What rows are judged by.
+        centres: The centres.
+        tiles: For each row the number of tiles to be passed over, int64 [n].
+        factors: Of the rows, float32 [n, width] each.
+        sq_distances: A bound for each row, float64 [n], where order does not matter.
+        cells_from: As of `make_exact`.
+
+    Returns:
+        (tile, row) of each pair, int64 [2, p], in order. Without the first tile of rows that pass over none.
+    """
+    found = [torch.empty(2, 0, dtype=torch.int64, device=tiles.device)]
+    rows_held = max(ROWS_MADE_EXACT, min(BLOCK_ROWS, BOUNDS_HELD // max(centres.tiles, 1)))
+    for tile in torch.unique(tiles).tolist():
+        rows = (tiles == tile).nonzero()[:, 0]
+        cells = cells_from(tile * EXACT_COLUMNS)
+        for some in slices(len(rows), rows_held if cells is None else BLOCK_ROWS):
+            own = rows[some]
+            part = of_rows(factors, own)
+            if cells is None:
+                which, row = able_by_all(rule, centres, tile, part, sq_distances[own])
+            else:
+                which, row = able_by_cells(cells, centres, tile, part[0], sq_distances[own])
+            found.append(torch.stack([which, own[row]]))
+    able = torch.cat(found, 1)
+    able = able[:, (able[0] > 0) | (tiles[able[1]] > 0)]
+    return able[:, able[0].argsort(stable=True)]
+
+
+def able_by_all(
+    rule: Rule, centres: Centres, first: int, factors: Factors, sq_distances: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `able_tiles`, (tiles [p], positions [p]), from bounds of all centres of the tiles from a first one on."""
+    lower, upper = centres.screen(first * EXACT_COLUMNS, centres.count, factors)
+    # No tile lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
+    least = upper.cummin(0).values if rule.depends_on_order else torch.minimum(upper.amin(0), sq_distances)
+    which, row = (lower <= least).nonzero(as_tuple=True)
+    return which + first, row
+
+
+def able_by_cells(
+    cells: CentreCells, centres: Centres, first: int, rows: torch.Tensor, sq_distances: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `able_by_all`, from bounds of centres in cells that can be reached."""
+    near = cells.may_be_nearer(centres, first * EXACT_COLUMNS, rows, sq_distances)
+    nothing = torch.empty(0, dtype=torch.int64)
+    pairs = torch.cat([nothing, *(centre // EXACT_COLUMNS * len(rows) + row for row, centre in near)])
+    which, row = np.divmod(np.unique(pairs.numpy()), len(rows))
+    return torch.from_numpy(which), torch.from_numpy(row)
+
+
+def parts(rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Positions [n], up to ROWS_AT_ONCE at a time."""
     return (rows[some] for some in slices(len(rows), ROWS_AT_ONCE))
 
 

@@ -1,4 +1,4 @@
-"""Guesses which centre is nearest to a row, by products of 8-bit integers: a bound for a ninth of the time.
+"""Guesses which centre is nearest to a row: in a few cells of very many, or by products of 8-bit integers.
 
 The distance to any centre bounds that to the nearest one from above. So a guess needs no margin: the distance to the
 one centre guessed is bounded in single precision, and a wrong guess makes the bound too high, but never hides a row.
@@ -23,6 +23,7 @@ from typing import Self
 import torch
 
 from raysal.numerics import BLOCK_ROWS, round_up
+from raysal.strategies.engine.centre_cells import FEWEST_CENTRES, CentreCells
 from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.priorities import Rule
 
@@ -60,13 +61,35 @@ class Guesses:
         self.free_rows = 0
         """Rows that may be made exact before one of them is wasted: as many are sent."""
         self.rounded: RoundedCentres | None = None
+        self.cells: CentreCells | None = None
+        self.cells_help = self.allowed
 
-    def pay(self, pairs: int) -> bool:
-        """Whether guesses help a partition that bounds so many pairs."""
-        return self.allowed and pairs * self.width >= WORTHWHILE and integers_pay()
+    def pay(self, pairs: int, centres: Centres) -> bool:
+        """Whether guesses help a partition that bounds so many pairs, of rows with these centres."""
+        enough = self.allowed and pairs * self.width >= WORTHWHILE
+        return enough and (centres.count >= FEWEST_CENTRES or integers_pay())
+
+    def help(self, missed: int) -> bool:
+        """Whether a guess is faster than bounds for rows that miss so many centres."""
+        return missed >= FEWEST_CENTRES or integers_pay()
+
+    def cells_from(self, centres: Centres) -> Callable[[int], CentreCells | None]:
+        """Make cells of centres, where those from a first one on are many."""
+
+        def cells(first: int) -> CentreCells | None:
+            if not self.cells_help or centres.count - first < FEWEST_CENTRES:
+                return None
+            self.cells = self.cells or CentreCells(centres)
+            self.cells.extend(centres)
+            return self.cells
+
+        return cells
 
     def nearest(self, centres: Centres, first: int, rows: torch.Tensor) -> torch.Tensor:
-        """`RoundedCentres.nearest` of the centres there are now. Counts the pairs."""
+        """Guess which of the centres from a first one on is nearest to each row. Counts the pairs."""
+        if (cells := self.cells_from(centres)(first)) is not None:
+            self.pairs += len(rows) * (centres.count - first)
+            return cells.guess_nearest(centres, first, rows)
         if self.rounded is None or self.rounded.count < centres.count:
             self.rounded = RoundedCentres.of(centres.factors[0][: centres.count])
         self.pairs += len(rows) * (centres.count - first)

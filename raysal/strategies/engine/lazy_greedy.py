@@ -21,6 +21,7 @@ the picks do not depend on the partitions, on how many rows are sent, or on when
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -33,8 +34,9 @@ from raysal.numerics import EXACT_COLUMNS, ceil_div, one_thread_if_few
 from raysal.rng import derive, item_order
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Arrays, FeatureMap
-from raysal.strategies.engine.partition_state import BestRows, propose, start
+from raysal.strategies.engine.partition_state import propose, start
 from raysal.strategies.engine.priorities import Rule
+from raysal.strategies.engine.proposals import BestRows
 from raysal.strategies.engine.ranking import Place
 
 ROWS_AT_FIRST = 1024
@@ -45,9 +47,18 @@ MOST_ROWS = 4096
 """Rows that all partitions together send in a later round trip, at most. Between the two bounds it is a quarter more
 than the picks still missing need, if a row sent yields as many picks as in the last round trip."""
 HELD_ROWS = 32768
-"""As `MOST_ROWS`, in a race, and no more than twice the missing picks: 36 MB of 272 numbers. Most rows that a race
-sends are picked, and with k = 10,000 it is three times as fast then. Of the farthest rows few are picked, and more of
-them would only be looked at more often."""
+"""As `MOST_ROWS`, by a rule that picks most rows that are sent, and no more than twice the missing picks: 36 MB of 272
+numbers. With k = 10,000 a race is three times as fast then. Of the farthest rows few are picked, and more of them would
+only be looked at more often."""
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """Centres that the partitions were not told of, as nothing was to be picked after them."""
+
+    ids: NDArray[np.int64]
+    factors: Arrays
+    times: NDArray[np.float64]
 
 
 @dataclass
@@ -67,7 +78,9 @@ class GreedyResult:
     pairs_again: int = 0
     """Of those, the pairs that were bounded before, and once more for a row to be sent."""
     pairs_guessed: int = 0
-    """Pairs of which the partitions guessed in 8-bit integers which centre is nearest (`guesses`)."""
+    """Pairs of which the partitions guessed which centre is nearest (`guesses`)."""
+    unsent: Unsent | None = None
+    """The picks of the last round trip."""
 
     def divided_by(self, scale: float) -> GreedyResult:
         """The same with distances of vectors as they were given to the pool, which holds them times its scale."""
@@ -83,6 +96,7 @@ def lazy_greedy(
     centres: Arrays,
     opening: Literal["lowest", "largest"],
     key: int,
+    after: Callable[[GreedyResult], None] = lambda _: None,
 ) -> GreedyResult:
     """Pick up to k rows by a rule.
 
@@ -94,6 +108,7 @@ def lazy_greedy(
         centres: Factors of items that are covered from the start, [m, width] each; m may be 0.
         opening: The first pick if there are no centres: the row of lowest hash, or of largest norm.
         key: Key of the hash of the opening; that of the hash that orders equal rows is derived from it.
+        after: Called with what was picked so far, after each round trip.
 
     Returns:
         The picks. They are fewer than k if no row has a priority left: in a race, when all rows coincide with a centre.
@@ -114,10 +129,12 @@ def lazy_greedy(
         found.ids.append(first.place.id)
         found.sq_distances.append(first.place.priority if opening == "largest" else np.inf)
         ids, centres, times = np.array([first.place.id]), first.factors, np.zeros(1)
+    found.unsent = Unsent(ids, centres, times)
     wanted = ROWS_AT_FIRST
     while len(found.ids) < k:
         parts = fleet.each(propose, ids, centres, times, ceil_div(wanted, fleet.size))
         found.round_trips += 1
+        found.unsent = None
         found.pairs_again = sum(part.pairs_again for part in parts)
         found.pairs = sum(part.pairs for part in parts) + found.pairs_again
         found.pairs_guessed = sum(part.pairs_guessed for part in parts)
@@ -134,9 +151,11 @@ def lazy_greedy(
         found.sq_distances.extend(proposed.sq_distances)
         ids, times = proposed.ids[proposed.picked], np.array(proposed.times)
         centres = tuple(factor[proposed.picked].numpy() for factor in proposed.factors)
+        found.unsent = Unsent(ids, centres, times)
+        after(found)
         missing = k - len(found.ids)
         needed = 5 * missing * len(proposed.ids) // (4 * len(proposed.picked))
-        most = max(MOST_ROWS, min(2 * missing, HELD_ROWS)) if rule.depends_on_order else MOST_ROWS
+        most = max(MOST_ROWS, min(2 * missing, HELD_ROWS)) if rule.picks_most else MOST_ROWS
         wanted = min(max(FEWEST_ROWS, needed), most)
     return found
 

@@ -22,7 +22,6 @@ guesses are bad, guesses end, and what was guessed is bounded.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -38,6 +37,7 @@ from raysal.strategies.engine.exact_states import make_exact
 from raysal.strategies.engine.feature_maps import Arrays, Factors, FeatureMap
 from raysal.strategies.engine.guesses import Guesses
 from raysal.strategies.engine.priorities import Rule
+from raysal.strategies.engine.proposals import BestRows, Opening
 from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
 
 FIRST_ROWS = 2
@@ -48,40 +48,8 @@ PIECE_ROWS = 2**17
 """Rows whose states are begun together: what is computed on the way takes many times the memory of a state."""
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
-ROWS_MADE_EXACT = 1024
-"""Rows whose bounds for all centres are held at once, at least."""
-BOUNDS_HELD = 2**20
-"""Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more: an exact product takes as long for one
-row as for EXACT_ROWS, and few rows need that with the same centres."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestRows:
-    """Rows of a partition that are up to date, and stand before all its other rows."""
-
-    ids: NDArray[np.int64]
-    """[m], ascending."""
-    state: NDArray[np.float64]
-    """The rule's state, [fields, m]."""
-    factors: Arrays
-    """[m, width] each."""
-    bound: Place
-    """The best place that any other row of the partition could have."""
-    pairs: int
-    """Pairs of a row and a centre whose distance was bounded in single precision so far; each pair once."""
-    pairs_again: int
-    """Pairs that were bounded once more, to make the states of rows exact."""
-    pairs_guessed: int
-    """Pairs of which it was guessed, in integers, which centre is nearest to the row; each pair once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """A partition's proposal for the first pick, if there is no centre yet."""
-
-    place: Place
-    factors: Arrays
-    """[1, width] each."""
+EXACT_NUMBERS = 2**23
+"""Numbers of the rows that are made exact together, 32 MB: the more rows, the more of them share an exact product."""
 
 
 class RowStates:
@@ -244,8 +212,7 @@ class RowStates:
             level = guess if sure < guess < level else sure
         self.rows_above = len(above)
         places = top.cpu().numpy()
-        parts = [tuple(f.clone() for f in factors) for _, factors in self.read(places)]
-        factors = tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        factors = tuple(factor.cpu().numpy() for factor in self.gathered(places))
         return BestRows(
             ids=self.ids[places],
             state=self.state[:, top].cpu().numpy(),
@@ -293,9 +260,10 @@ class RowStates:
         places = places[self.centres_applied[places] < self.centres.count]
         applied = self.centres_applied[places]
         missed = len(places) * self.centres.count - int(applied.sum())
-        self.guessing = self.guessing or self.guesses.pay(self.pairs + missed)
-        apply = self.apply_guesses if self.guessing else self.apply_bounds
+        self.guessing = self.guessing or self.guesses.pay(self.pairs + missed, self.centres)
         for first in torch.unique(applied).tolist():
+            guess = self.guessing and self.guesses.help(self.centres.count - first)
+            apply = self.apply_guesses if guess else self.apply_bounds
             for own, factors in self.read(places[applied == first].cpu().numpy()):
                 apply(torch.from_numpy(own).to(self.partition.device), factors, first)
 
@@ -328,17 +296,26 @@ class RowStates:
 
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
-        count = self.centres.count
-        step = max(ROWS_MADE_EXACT, min(BLOCK_ROWS, BOUNDS_HELD // max(self.centres.tiles, 1)))
-        for own, factors in self.read(places.cpu().numpy()):
-            for some in slices(len(own), step):
-                rows = torch.from_numpy(own[some]).to(self.partition.device)
-                # What was exact before some guesses is so but for the centres since.
-                tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
-                self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
-                state, part = self.state[:, rows], tuple(factor[some] for factor in factors)
-                make_exact(self.rule, self.centres, tiles, self.ids[own[some]], part, state)
-                self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
+        count, own = self.centres.count, places.cpu().numpy()
+        for some in slices(len(own), self.rows_made_exact):
+            rows, factors = places[some], self.gathered(own[some])
+            # What was exact before some guesses is so but for the centres since.
+            tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
+            self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
+            state = self.state[:, rows]
+            cells_from = self.guesses.cells_from(self.centres)
+            make_exact(self.rule, self.centres, tiles, self.ids[own[some]], factors, state, cells_from)
+            self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
+
+    @property
+    def rows_made_exact(self) -> int:
+        """How many rows are made exact together, at most."""
+        return max(BLOCK_ROWS, EXACT_NUMBERS // sum(factor.shape[1] for factor in self.centres.factors))
+
+    def gathered(self, places: NDArray[np.int64]) -> Factors:
+        """The factors of rows, by ascending positions, [n, width] each."""
+        parts = [tuple(factor.clone() for factor in factors) for _, factors in self.read(places)]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def one_row(factors: Factors, row: int) -> Arrays:

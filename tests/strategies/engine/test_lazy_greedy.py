@@ -21,8 +21,8 @@ from raysal.rng import derive, item_order, item_uniform
 from raysal.scoring.linear import Linear
 from raysal.strategies import SELECTORS
 from raysal.strategies.base import select
+from raysal.strategies.engine import exact_states, partition_state
 from raysal.strategies.engine import lazy_greedy as lazy
-from raysal.strategies.engine import partition_state
 from raysal.strategies.engine.distances import COINCIDENT, Centres, WideRows, approximate_sq_norms, slack
 from raysal.strategies.engine.feature_maps import (
     Gradients,
@@ -33,7 +33,7 @@ from raysal.strategies.engine.feature_maps import (
     factors_of,
 )
 from raysal.strategies.engine.lazy_greedy import lazy_greedy
-from raysal.strategies.engine.priorities import D2Race, FarthestPoint
+from raysal.strategies.engine.priorities import D2Race, FarthestLevel, FarthestPoint, bounds_of_levels
 
 N, DIM = 900, 20
 
@@ -72,6 +72,27 @@ def run(fleet, rule, feature_map, k, *, centres=None, opening="lowest", key=11):
     return lazy_greedy(fleet, rule, feature_map, k, centres=known, opening=opening, key=key)
 
 
+@pytest.mark.parametrize("epsilon", [0.001, 0.1, 0.5])
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_levels_are_gone_through_in_the_order_of_hashes(epsilon, partitions, rows, pool):
+    """The slow version: of all rows at the highest level, that of lowest hash; and what is promised of the radius."""
+    rule = FarthestLevel(key=5, epsilon=epsilon)
+    found = run(local(pool, partitions), rule, Vectors(), 300, centres=rows[10:15])
+    x, bounds = rows.astype(np.float64), bounds_of_levels(epsilon)
+    gaps = np.min([reference.sq_distance(x, x[row]) for row in range(10, 15)], 0)
+    hashes = item_uniform(5, np.arange(N))
+    for id, gap in zip(found.ids, found.sq_distances, strict=True):
+        level = np.searchsorted(bounds, gaps, side="right")
+        level[np.isneginf(gaps)] = -1
+        (highest,) = (level == level.max()).nonzero()
+        assert id == highest[hashes[highest].argmin()]
+        np.testing.assert_allclose(gap, gaps[id], rtol=1e-9, atol=1e-9)
+        assert gap == 0 or gap > (1 - epsilon) ** 2 * gaps.max() * (1 - 1e-9)
+        gaps = np.minimum(gaps, reference.sq_distance(x, x[id]))
+        gaps[id] = -np.inf
+    assert len(set(found.ids)) == 300
+
+
 @pytest.mark.parametrize(("name", "partitions"), one_of_each(product(sorted(MAPS), [3, 1])))
 def test_k_center_in_every_feature_space_is_the_eager_loop(name, partitions, rows, pool):
     feature_map, dense = MAPS[name]
@@ -93,7 +114,7 @@ def test_the_race_in_every_feature_space_is_the_eager_loop(name, rows, pool):
     assert found.ids == wanted.tolist()
 
 
-@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
+@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5), FarthestLevel(key=5, epsilon=0.1)])
 def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, pool, monkeypatch):
     usual = run(local(pool), rule, Vectors(), 100)
     assert usual.round_trips < 20
@@ -103,7 +124,7 @@ def test_how_much_is_sent_looked_at_and_kept_up_to_date_changes_no_pick(rule, po
         monkeypatch.setattr(lazy, "MOST_ROWS", most)
         monkeypatch.setattr(lazy, "HELD_ROWS", held)
         monkeypatch.setattr(partition_state, "FIRST_ROWS", fewest)
-        monkeypatch.setattr(partition_state, "ROWS_MADE_EXACT", 5 * most)
+        monkeypatch.setattr(exact_states, "ROWS_MADE_EXACT", 5 * most)
         monkeypatch.setattr(partition_state, "KEPT_BYTES", 0)
         other = run(local(pool, 3), rule, Vectors(), 100)
         assert other.ids == usual.ids
@@ -265,7 +286,7 @@ def test_a_feature_that_is_no_number_is_an_error_that_names_its_item(partitions,
         run(fleet, FarthestPoint(), too_large, 5)
 
 
-@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5)])
+@pytest.mark.parametrize("rule", [FarthestPoint(), D2Race(key=5), FarthestLevel(key=5, epsilon=0.1)])
 def test_a_pick_changes_states_as_a_centre_does_to_the_last_bit(rule):
     rng = np.random.default_rng(0)
     gaps = rng.lognormal(size=(30, 200)) * rng.choice([0, 1, 1e-12, 1e12], size=(30, 200), p=[0.02, 0.8, 0.09, 0.09])
@@ -305,7 +326,8 @@ def unit(x):
 
 
 @pytest.mark.parametrize(
-    ("where", "rule", "k"), one_of_each(product(sorted(HARD), [FarthestPoint(), D2Race(key=3)], [200, 900]))
+    ("where", "rule", "k"),
+    one_of_each(product(sorted(HARD), [FarthestPoint(), D2Race(key=3), FarthestLevel(key=3, epsilon=0.1)], [200, 900])),
 )
 def test_laziness_may_only_save(rule, where, k, tmp_path, monkeypatch):
     """The law of cost: pairs are bounded once, and some once more to make rows exact; double precision is no more."""

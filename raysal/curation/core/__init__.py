@@ -1,0 +1,1 @@
+"""What the step `core` is made of."""

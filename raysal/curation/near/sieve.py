@@ -1,0 +1,378 @@
+"""Which items are kept, without a list of near pairs: every item is compared with kept ones alone.
+
+    items in order ──▶ a batch of those that are open ──▶ settle ──▶ kept ones ──▶ every unit: nearest_in_unit
+                               ▲                                                               │
+                               └────────────── open: neither kept nor near to a kept one ◀─────┘
+
+Within a batch the first items are compared with one another, then all others with those of them that are kept. What is
+kept is the first independent set, as `raysal.curation.near.keeping` finds it from pairs; memory and files do not grow
+with the pairs, so a group of a million jittered copies is as cheap as any. The price: another threshold or another
+order of keeping computes it again.
+
+With `few` cells a kept item is compared with the items of its nearest cells alone (clusters). Some near pairs are then
+not seen; each dropped item is near to a kept one all the same.
+
+    plan.json           which items in which order, at which threshold (sealed)
+    cells.arrow         as of `raysal.curation.near.folder`
+    found/00000.arrow   of a batch: the kept ones, and all items that are near to one of them with the nearest
+    commits/00000.json  the bytes and sha256 of the file (sealed)
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from raysal.arrow_values import array_of, numbers_of
+from raysal.commits import Parts, Staged, stage_file
+from raysal.curation.near.cells import Cells
+from raysal.curation.near.folder import COMMITS, FIX, PLAN, keep_cells, read_batch, read_cells, write_batch
+from raysal.curation.near.independent_set import first_independent_set
+from raysal.curation.near.job import shared_among
+from raysal.curation.near.keeping import Kept
+from raysal.curation.near.nearest import Nearest, nearest_of
+from raysal.curation.near.pairs import near_pairs_of
+from raysal.curation.near.reading import PLACED, cells_of, held_unit, let_go, open_once, rows_at, rows_of_unit
+from raysal.curation.near.unit import Placing, Unit, radius_of
+from raysal.errors import Damaged
+from raysal.fleet import Fleet, Partition
+from raysal.fleet.chunks import in_turns
+from raysal.numerics import ceil_div
+from raysal.pool import Pool
+from raysal.store import digest_of, locked, read_sealed, remove_temporaries, write_sealed
+from raysal.types import Metric, Report, no_report
+
+FOUND = "found"
+VERSION = 1
+FEWEST_TOGETHER, MOST_TOGETHER = 2**8, 2**12
+"""Items of a batch that are compared with one another: as few as possible first, as most others may be near to these;
+then twice as many each time. Of the most, all pairs are 8 million."""
+MOST_CELLS = 2**11
+"""Of the mode `clusters`: 64 rows of a unit in each. With more, calls take longer than products."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SievePlan:
+    """What a folder holds."""
+
+    vector_space: str
+    metric: Metric
+    threshold: float
+    """a cosine, or minus a squared distance"""
+    pool: str
+    """fingerprint of the generation"""
+    items: str
+    """sha256 of the ids of the items, in the order of keeping"""
+    few: int
+    """as of `Unit.of`"""
+    cells: int
+    """how many there are, at most"""
+    rows: int
+    """of a batch, and of a unit, at most"""
+    version: int = VERSION
+
+
+class SieveJob(NamedTuple):
+    """What travels to the partitions."""
+
+    name: str
+    """of the plan; units that are held are of one"""
+    metric: Metric
+    threshold: float
+    few: int
+    cells: Cells
+
+    def unit(self, pool: Pool, ids: NDArray[np.int64], *, right: bool = True, placing: Placing | None = None) -> Unit:
+        """Make a unit of some items; arguments as of `Unit.of`."""
+        found, vectors = rows_at(pool, ids)
+        return Unit.of(
+            found,
+            vectors,
+            self.metric,
+            self.cells,
+            radius_of(self.threshold, self.metric),
+            distinct=False,
+            few=self.few,
+            right=right,
+            placing=placing,
+        )
+
+
+class Batch(NamedTuple):
+    """Items that are settled together: ids [b], ascending, and the rank of each in the order of keeping."""
+
+    ids: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+
+
+class Settled(NamedTuple):
+    """What became of a batch: the ids that are kept, ascending, and a kept one for each other item."""
+
+    kept: NDArray[np.int64]
+    dropped: Nearest
+
+
+def kept_without_pairs(
+    pool: Pool,
+    fleet: Fleet,
+    folder: Path,
+    threshold: float,
+    items: NDArray[np.int64],
+    *,
+    few: int = 0,
+    cells: int = 0,
+    unit_rows: int | None = None,
+    report: Report | None = None,
+) -> Kept:
+    """Choose who is kept, comparing items with kept ones alone.
+
+    Cost: at most the products of all items with the kept ones, O(n k d); bounds rule most of them out, as for near
+    pairs. Driver memory 50 bytes an item; a worker holds `UNITS_HELD` units. Kept batch by batch: after an interruption
+    it goes on with the next.
+
+    Args:
+        pool: the items.
+        fleet: is over that pool.
+        folder: of this computation; what is there of the same one is read, anything else of it is replaced.
+        threshold: a cosine, or minus the squared distance of what the pool holds.
+        items: ids [n] of those that are looked at, in the order of keeping.
+        few: with how many of its nearest cells a kept item is compared; 0 for all that bounds leave, which is exact.
+        cells: how many, at most; by default as for near pairs.
+        unit_rows: rows of a unit, at most; for tests.
+        report: called with the stage, what of it is done, and its total.
+
+    Returns:
+        What became of each of the items, in order of id.
+
+    Raises:
+        RunError: another process is at work on the folder.
+        Damaged: a file is not as it was written.
+    """
+    report = report or no_report
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = SievePlan(
+        vector_space=pool.vector_space,
+        metric=pool.metric,
+        threshold=threshold,
+        pool=pool.fingerprint,
+        items=sha256(np.ascontiguousarray(items, np.int64).tobytes()).hexdigest(),
+        few=few,
+        cells=cells,
+        rows=unit_rows or rows_of_unit(pool),
+    )
+    with locked(folder, "near items"):
+        remove_temporaries(folder)
+        made = _begun(pool, folder, plan)
+        parts, state = _parts(folder), _State(items)
+        batches = 0
+        while parts.record_of(batches).exists():
+            parts.check(batches)
+            state.take(*_read(folder, batches))
+            batches += 1
+        report("compare", state.closed, len(items))
+        job = SieveJob(digest_of(asdict(plan)), plan.metric, threshold, few, made)
+        units = [cut for cut in np.array_split(state.ids, max(ceil_div(len(items), plan.rows), 1)) if len(cut)]
+        try:
+            while state.closed < len(items):
+                settled, found = _one_batch(fleet, job, state.next(plan.rows), units)
+                parts.commit(_stage(folder, batches, settled, found))
+                state.take(settled.kept, Nearest.joined([settled.dropped, found]))
+                batches += 1
+                report("compare", state.closed, len(items))
+            if batches:
+                fleet.each(let_go)
+        finally:
+            parts.remove_leftovers()
+    return state.result(1.0 if pool.metric == "cosine" else 0.0)
+
+
+def cells_for(items: int, few: int) -> int:
+    """How many cells there are for items that look at few of them: to be placed costs as much as to be compared."""
+    return min(max(math.isqrt(few * items), 1), MOST_CELLS)
+
+
+class _State:
+    """What is known of each item so far."""
+
+    def __init__(self, items: NDArray[np.int64]) -> None:
+        self.order = np.argsort(items)
+        self.ids = items[self.order]
+        self.at = np.empty(len(items), np.int64)
+        """of each rank, where its item is among the ids"""
+        self.at[self.order] = np.arange(len(items))
+        self.open, self.kept = np.ones(len(items), bool), np.zeros(len(items), bool)
+        self.nearest, self.value = np.full(len(items), -1), np.full(len(items), -np.inf)
+        self.begin = 0
+
+    @property
+    def closed(self) -> int:
+        """How many items are kept, or near to a kept one."""
+        return len(self.open) - int(self.open.sum())
+
+    def next(self, most: int) -> Batch:
+        """The first items that are open."""
+        ranks = self.begin + np.flatnonzero(self.open[self.at[self.begin :]])[:most]
+        self.begin = int(ranks[0])
+        ids = self.ids[self.at[ranks]]
+        by_id = np.argsort(ids)
+        return Batch(ids[by_id], ranks[by_id])
+
+    def take(self, kept: NDArray[np.int64], found: Nearest) -> None:
+        """Take over what was found of a batch."""
+        own = np.searchsorted(self.ids, kept)
+        self.kept[own], self.open[own] = True, False
+        rows = np.searchsorted(self.ids, found.ids)
+        before = self.value[rows]
+        nearer = (found.similarity > before) | ((found.similarity == before) & (found.nearest < self.nearest[rows]))
+        self.nearest[rows[nearer]], self.value[rows[nearer]] = found.nearest[nearer], found.similarity[nearer]
+        self.open[rows] = False
+
+    def result(self, same: float) -> Kept:
+        nearest, value = np.where(self.kept, self.ids, self.nearest), np.where(self.kept, same, self.value)
+        return Kept(self.ids, self.kept, nearest, value)
+
+
+def _begun(pool: Pool, folder: Path, plan: SievePlan) -> Cells:
+    """The cells of a folder that holds what was done of a plan; or a new one."""
+    path = folder / PLAN
+    record = read_sealed(path, FIX.format(folder)) if path.exists() else {}
+    if {name: record.get(name) for name in asdict(plan)} != asdict(plan):
+        path.unlink(missing_ok=True)
+        for name in (FOUND, COMMITS):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        made = keep_cells(folder, cells_of(pool, plan.cells) if plan.cells else cells_of(pool))
+        record = {**asdict(plan), "cells_sha256": made}
+        write_sealed(path, record)
+    _parts(folder).begin()
+    return read_cells(folder, str(record["cells_sha256"]))
+
+
+def _parts(folder: Path) -> Parts:
+    return Parts(folder, (f"{FOUND}/{{:05d}}.arrow",), f"{COMMITS}/{{:05d}}.json", FIX.format(folder))
+
+
+def _one_batch(fleet: Fleet, job: SieveJob, batch: Batch, units: list[NDArray[np.int64]]) -> tuple[Settled, Nearest]:
+    """Settle a batch, and find all items that are near to what is kept of it."""
+    fleet.reset()  # a worker that died makes up for one call
+    settled = fleet.each(settle, job, batch)[0]
+    assert settled is not None
+    found = []
+    for turn in in_turns(shared_among([*enumerate(units)], fleet.size)):
+        fleet.reset()
+        found += [nearest for nearest in fleet.each(nearest_in_unit, job, settled.kept, turn) if nearest is not None]
+    return settled, Nearest.joined(found)
+
+
+def _stage(folder: Path, number: int, settled: Settled, found: Nearest) -> Staged:
+    near = Nearest.joined([settled.dropped, found])
+    columns: dict[str, pa.Array] = {
+        "id": array_of(np.concatenate([settled.kept, near.ids]), pa.int64()),
+        "nearest": array_of(np.concatenate([settled.kept, near.nearest]), pa.int64()),
+        "similarity": array_of(np.concatenate([np.ones(len(settled.kept)), near.similarity]), pa.float64()),
+        "kept": array_of(np.repeat(np.array([1, 0], np.int8), [len(settled.kept), len(near.ids)]), pa.int8()),
+    }
+    file = stage_file(folder, f"{FOUND}/{number:05d}.arrow", lambda temporary: write_batch(temporary, columns))
+    return Staged(number, len(settled.kept), (file,))
+
+
+def _read(folder: Path, number: int) -> tuple[NDArray[np.int64], Nearest]:
+    path = folder / f"{FOUND}/{number:05d}.arrow"
+    batch = read_batch(path)
+    try:
+        ids, nearest, similarity, kept = (numbers_of(batch.column(n)) for n in ("id", "nearest", "similarity", "kept"))
+    except KeyError as error:
+        raise Damaged(path, f"not what was found of a batch ({error})", FIX.format(folder)) from None
+    near = kept == 0
+    return ids[~near], Nearest(ids[near], nearest[near], similarity[near])
+
+
+# Functions of a partition.
+
+
+def settle(partition: Partition, job: SieveJob, batch: Batch) -> Settled | None:
+    """Choose who is kept among the items of a batch. None of them is near to an item that is kept before.
+
+    Args:
+        partition: the first one does it. What rows it has does not matter.
+        job: of the pool that the partition is of.
+        batch: the items.
+
+    Returns:
+        What became of each; None on other partitions.
+    """
+    if partition.index:
+        return None
+    unit = job.unit(open_once(partition), batch.ids)
+    threads = partition.spec.threads or torch.get_num_threads()
+    by_id = np.argsort(unit.ids)
+
+    def rows_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(by_id[np.searchsorted(unit.ids, ids, sorter=by_id)])
+
+    in_order = np.argsort(batch.ranks[np.searchsorted(batch.ids, unit.ids)])
+    open_, place = np.ones(len(unit), bool), np.full(len(unit), -1)
+    kept, dropped, size = [np.empty(0, np.int64)], [], FEWEST_TOGETHER
+    while len(first := in_order[open_[in_order]][:size]):
+        place[first] = np.arange(len(first))
+        some = unit.only(np.sort(first)).in_one_cell()
+        pairs = near_pairs_of(some, some, job.threshold, job.metric, threads=threads)
+        ends = place[rows_of(pairs.first)], place[rows_of(pairs.second)]
+        keeps = first_independent_set(len(first), *ends)
+        kept.append(unit.ids[first[keeps]])
+        for own, other in (ends, ends[::-1]):
+            towards = keeps[other] & ~keeps[own]
+            ids = unit.ids[first[own[towards]]], unit.ids[first[other[towards]]]
+            dropped.append(Nearest.best(*ids, pairs.similarity[towards]))
+        open_[first] = False
+        if open_.any():
+            right = unit.only(np.sort(first[keeps]))
+            near = nearest_of(unit, right, job.threshold, job.metric, threads=threads, rows=open_)
+            dropped.append(near)
+            open_[rows_of(near.ids)] = False
+        size = min(size * 2, MOST_TOGETHER)
+    return Settled(np.sort(np.concatenate(kept)), Nearest.joined(dropped))
+
+
+def nearest_in_unit(
+    partition: Partition,
+    job: SieveJob,
+    kept: NDArray[np.int64],
+    turn: tuple[tuple[int, NDArray[np.int64]] | None, ...],
+) -> Nearest | None:
+    """Find the items of a unit that are near to one of those that a batch has kept.
+
+    Args:
+        partition: a worker. What rows it has does not matter.
+        job: of the pool that the partition is of.
+        kept: ids of what the batch has kept, ascending.
+        turn: number and ids of the unit for each partition, or None.
+
+    Returns:
+        The items with the nearest kept one; None where there was nothing to do.
+    """
+    mine = turn[partition.index]
+    if mine is None:
+        return None
+    number, ids = mine
+    pool = open_once(partition)
+    placed: dict[tuple[str, int], Placing] = partition.held.setdefault(PLACED, {})
+    name = (job.name, number)
+
+    def left_unit() -> Unit:
+        unit = job.unit(pool, ids, right=False, placing=placed.get(name))
+        placed[name] = unit.placing
+        return unit
+
+    right = held_unit(partition, (job.name, "kept", int(kept[0])), lambda: job.unit(pool, kept))
+    left = held_unit(partition, name, left_unit)
+    threads = partition.spec.threads or torch.get_num_threads()
+    return nearest_of(left, right, job.threshold, job.metric, threads=threads)

@@ -1,0 +1,261 @@
+"""Rows that are compared together: turned to main axes, in the order of cells, with the cells that they may be near."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysal.curation.near.cells import Cells
+from raysal.numerics import DRIVER_ROWS, slices
+from raysal.scoring.similarity import unit_rows
+from raysal.strategies.engine.distinct import distinct_rows
+from raysal.types import Metric
+
+UNIT_ROUNDING = math.ldexp(1.0, -20)
+"""By how much two rows of unit length can be off together, each rounded to single precision; 4 times the bound."""
+
+
+def radius_of(similarity: float, metric: Metric) -> float:
+    """The distance of rows, as they are compared, below which pairs of some similarity lie, rounding included.
+
+    Args:
+        similarity: a cosine, or minus a squared distance.
+        metric: of the pool.
+
+    Returns:
+        The distance, at least 0.
+    """
+    if metric == "cosine":
+        return math.sqrt(max(2 * (1 - similarity), 0.0)) + UNIT_ROUNDING
+    return math.sqrt(max(-similarity, 0.0))  # float16 is exact in single precision; `slack` has the rest
+
+
+def compared_rows(vectors: NDArray[np.float16], metric: Metric) -> NDArray[np.float32]:
+    """Rows as they are compared: of unit length where the metric is the cosine, otherwise as they are.
+
+    Args:
+        vectors: [n, d].
+        metric: of the pool.
+
+    Returns:
+        [n, d].
+    """
+    return unit_rows(vectors) if metric == "cosine" else vectors.astype(np.float32)
+
+
+class Reach(NamedTuple):
+    """Which rows of a unit are compared with each cell of another one."""
+
+    rows: NDArray[np.int32]
+    """positions in the unit [r], those of one cell after those of another"""
+    starts: NDArray[np.int64]
+    """where those of each cell begin, [c + 1]"""
+
+    @classmethod
+    def of(cls, cells: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Self:
+        """Sort by cell.
+
+        Args:
+            cells: of each pair of a cell and a row [r].
+            rows: of each pair [r], ascending within a cell.
+            count: of cells.
+
+        Returns:
+            The rows of each cell.
+        """
+        order = np.argsort(cells, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=count))])
+        return cls(rows[order].astype(np.int32), starts)
+
+    def of_cell(self, cell: int) -> NDArray[np.int64]:
+        """The rows that are compared with a cell, ascending."""
+        return self.rows[self.starts[cell] : self.starts[cell + 1]].astype(np.int64)
+
+    def only(self, place: NDArray[np.int64]) -> Reach:
+        """Of some rows alone: `place` [n] says where each is then, -1 where it is left out."""
+        moved = place[self.rows]
+        there = moved >= 0
+        starts = np.concatenate([[0], np.cumsum(there)])[self.starts]
+        return Reach(moved[there].astype(np.int32), starts)
+
+
+class Placing(NamedTuple):
+    """Where rows lie: what takes most of the time to find of a unit."""
+
+    cell: NDArray[np.int64]
+    """of each row in order of id, [n]"""
+    reaches: NDArray[np.bool_] | None
+    """as of `Unit`"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows that are compared together, in the order of their cells.
+
+    Memory: 4 bytes a number of the vectors and of their leading numbers, 2 more for what they were, and 4 for each cell
+    that a row is compared with.
+    """
+
+    ids: NDArray[np.int64]
+    """[n], of the first item with each vector; of every item where the unit is not of distinct vectors"""
+    vectors: torch.Tensor
+    """float16 [n, d], as they are in the pool"""
+    exact_sq_norms: NDArray[np.float64]
+    """of these, [n]"""
+    zero: NDArray[np.bool_]
+    """whether all numbers of a vector are 0, [n]"""
+    rows: torch.Tensor
+    """float32 [n, d], as they are compared, turned to the axes of the cells"""
+    sq_norms: torch.Tensor
+    """of these, float32 [n]"""
+    leading: torch.Tensor
+    """float32 [n, l + 3]: the l leading numbers of a row x, the length of the rest, 1, and -|x|^2 / 2"""
+    rounding: float
+    """by how much the distance of one of them to a row that is near is off, because both were turned"""
+    cell: NDArray[np.int64]
+    """of each row [n], ascending"""
+    starts: NDArray[np.int64]
+    """where the rows of each cell begin, [c + 1]"""
+    reach: Reach
+    """the rows that are compared with each cell of a unit on the left; none where the unit was made for the left"""
+    reaches: NDArray[np.bool_] | None
+    """the cells that some row of a cell is compared with, [c, c]; None where only the right is asked"""
+    copies: NDArray[np.int64]
+    """ids [m, 2] of an item with the same vector as an earlier one, and of the first of these"""
+
+    @classmethod
+    def of(
+        cls,
+        ids: NDArray[np.int64],
+        vectors: NDArray[np.float16],
+        metric: Metric,
+        cells: Cells,
+        radius: float,
+        *,
+        distinct: bool = True,
+        few: int = 0,
+        right: bool = True,
+        placing: Placing | None = None,
+    ) -> Self:
+        """Make a unit. O(n d (c + d)), and O(n d^2) where its placing is known.
+
+        Args:
+            ids: [n], ascending.
+            vectors: [n, d].
+            metric: of the pool. By the cosine, a zero vector is near to none but other zero vectors.
+            cells: that both sides of a comparison share.
+            radius: up to which distance rows are to be found.
+            distinct: whether of equal vectors only the first is a row, and the others are `copies`.
+            few: with how many of its nearest cells a row is compared, at most; 0 for all that bounds leave.
+            right: whether it is looked at from the right, too.
+            placing: of the same rows, for a unit that is looked at from the left alone.
+
+        Returns:
+            The unit.
+        """
+        copies, own = np.empty((0, 2), np.int64), np.arange(len(ids))
+        if distinct:
+            first, of = distinct_rows(vectors.astype(np.float32))
+            copy = np.setdiff1d(own, first, assume_unique=True)
+            copies, own = np.stack([ids[copy], ids[first[of[copy]]]], axis=1), np.sort(first)
+        rows = cells.turned(compared_rows(vectors[own], metric))
+        cell = cells.assigned(rows) if placing is None else placing.cell
+        order = np.argsort(cell, kind="stable")
+        cell, ids, vectors, rows = cell[order], ids[own[order]], vectors[own[order]], rows[order]
+        starts = np.searchsorted(cell, np.arange(len(cells) + 1))
+        exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
+        placed, lead = torch.from_numpy(rows), cells.leading
+        sq_norms = torch.linalg.vector_norm(placed, dim=1) ** 2
+        # A row of another unit that is near to one of these is hardly longer.
+        rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
+        reach, reaches = Reach(np.empty(0, np.int32), np.zeros(len(cells) + 1, np.int64)), None
+        if placing is not None:
+            reaches = placing.reaches
+        elif few and right:
+            reach = Reach.of(*cells.few_within_reach(placed, cell, few, radius + rounding), len(cells))
+        elif not few:
+            reach, reaches = _reach(cells, placed, starts, radius + rounding)
+        leading = torch.ones(len(rows), lead + 3)
+        leading[:, :lead] = placed[:, :lead]
+        leading[:, lead] = torch.linalg.vector_norm(placed[:, lead:], dim=1)
+        leading[:, -1] = -sq_norms / 2
+        return cls(
+            ids=ids,
+            vectors=torch.from_numpy(vectors),
+            exact_sq_norms=exact,
+            zero=exact == 0,
+            rows=placed,
+            sq_norms=sq_norms,
+            leading=leading,
+            rounding=rounding,
+            cell=cell,
+            starts=starts,
+            reach=reach,
+            reaches=reaches,
+            copies=copies,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def placing(self) -> Placing:
+        """Where its rows lie, for the next time that the unit is made."""
+        return Placing(self.cell[np.argsort(self.ids)], self.reaches)
+
+    def only(self, rows: NDArray[np.int64]) -> Unit:
+        """Take some rows. O(r d), and the memory of these.
+
+        Args:
+            rows: their positions [r], ascending.
+
+        Returns:
+            A unit of these alone, in the same cells.
+        """
+        some, place = torch.from_numpy(rows), np.full(len(self), -1)
+        place[rows] = np.arange(len(rows))
+        cell = self.cell[rows]
+        return replace(
+            self,
+            ids=self.ids[rows],
+            vectors=self.vectors[some],
+            exact_sq_norms=self.exact_sq_norms[rows],
+            zero=self.zero[rows],
+            rows=self.rows[some],
+            sq_norms=self.sq_norms[some],
+            leading=self.leading[some],
+            cell=cell,
+            starts=np.searchsorted(cell, np.arange(len(self.starts))),
+            reach=self.reach.only(place),
+        )
+
+    def in_one_cell(self) -> Unit:
+        """The same rows, all of which are compared with all: for few, that is less work."""
+        n, ends = len(self), np.array([0, len(self)])
+        cell = np.zeros(n, np.int64)
+        return replace(self, cell=cell, starts=ends, reach=Reach(np.arange(n, dtype=np.int32), ends), reaches=None)
+
+
+def _reach(
+    cells: Cells, rows: torch.Tensor, starts: NDArray[np.int64], radius: float
+) -> tuple[Reach, NDArray[np.bool_]]:
+    """What bounds leave to be compared: rows with cells, and cells [c, c] with cells."""
+    reached_by = np.zeros((len(cells), len(rows)), bool)
+    reaches = np.zeros((len(cells), len(cells)), bool)
+    for at, (low, high) in enumerate(itertools.pairwise(starts.tolist())):
+        reached = cells.within_reach(rows[low:high], at, radius)
+        reached_by[:, low:high], reaches[at] = reached, reached.any(1)
+    ends = np.concatenate([[0], np.cumsum(reached_by.sum(1))])
+    return Reach(np.nonzero(reached_by)[1].astype(np.int32), ends), reaches
+
+
+def _sq_norms(vectors: NDArray[np.float16]) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    wide *= wide
+    return np.asarray(wide.sum(1))

@@ -1,0 +1,224 @@
+"""A step that keeps a number of items which cover all others: k-center, exact or by levels of distance."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raysal.arrow_values import array_of
+from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
+from raysal.curation.core.picks import KeptPicks
+from raysal.errors import ConfigError
+from raysal.fleet import exclude, vectors_of
+from raysal.numerics import round_up
+from raysal.pool import Pool
+from raysal.rng import derive
+from raysal.strategies.engine.feature_maps import Arrays, FeatureMap, UnitVectors, Vectors, factors_of
+from raysal.strategies.engine.lazy_greedy import GreedyResult, lazy_greedy
+from raysal.strategies.engine.nearest_centres import nearest_centres
+from raysal.strategies.engine.priorities import FarthestLevel, FarthestPoint, Rule
+from raysal.types import POOL_COLUMNS
+
+SECONDS_BETWEEN = 30.0
+"""After which picks are kept. The choice of some picks takes a second or two."""
+EPSILONS = 0.001, 0.5
+PASSES = 12
+"""Times that a row is read, about."""
+SHARE_OF_PRODUCT = 0.1
+"""What is computed takes so much of the time of one product of all rows with all picks, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core(Step):
+    """Keeps `size` items so that every dropped one is near to a kept one: greedy k-center.
+
+    Each kept item is the farthest from all that were kept before it, and the first is drawn. The covering radius, the
+    largest distance of a dropped item to the nearest kept one, is computed exactly, and so is the nearest kept item of
+    every dropped one. Distances are those of vectors of length 1 where the metric is the cosine (cosine = 1 - distance²
+    / 2), otherwise of vectors as they were given.
+
+    `mode` says how the next one is found, and what the radius is at most, beside the smallest that any `size` items can
+    have:
+
+    - `exact`: the farthest item of all. Twice the smallest radius (Gonzalez, TCS 1985).
+    - `levels`: any item farther than 1 - `epsilon` times the radius so far, in an order that is drawn. Less than
+      2 / (1 - `epsilon`) times the smallest (`FarthestLevel`). It keeps fewer outliers, and needs fewer round trips.
+
+    What a smaller `size` keeps is kept by a larger one, and comes first in `listed` (id, rank from 1, and the distance
+    of each to what was kept before it: the radius without it). Seeks what is rare: outliers and broken items come
+    first, so that `near` and `filter` belong before it.
+
+    Cost: at worst products of all rows with all kept ones; bounds and cells of kept items leave about a tenth of them
+    (`strategies.engine.centre_cells`). Picks are kept every half minute, so that an interrupted step goes on, and a
+    larger `size` begins where a smaller one ended.
+    Memory of the driver: the kept vectors in single precision, and 60 bytes an item; of a partition likewise.
+    """
+
+    size: int | float
+    """how many items are kept; below 1, which share of what is left"""
+    mode: Literal["exact", "levels"] = "exact"
+    """whether the farthest item is kept next, or any that is nearly as far"""
+    epsilon: float = 0.1
+    """of the mode `levels`"""
+    always: str | None = None
+    """a column of the pool: items that have a value in it (true, where values are true or false) are kept, and cover
+    others from the start. They count for `size`"""
+
+    REASON: ClassVar[str] = "covered by a kept item"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not self.size > 0 or (self.size >= 1 and self.size != int(self.size)):
+            raise ConfigError("size", f"{self.size!r} is no number of items", "use 1 or more, or a share as 0.1")
+        if self.mode not in ("exact", "levels"):
+            raise ConfigError("mode", f"unknown value {self.mode!r}", "use exact or levels")
+        if isinstance(self.epsilon, bool) or not EPSILONS[0] <= self.epsilon <= EPSILONS[1]:
+            raise ConfigError("epsilon", f"{self.epsilon!r} is out of range", "use 0.001 to 0.5")
+
+    def check(self, pool: Pool) -> None:
+        """Look for the column."""
+        if self.always is not None and self.always not in pool.columns:
+            known = ", ".join(name for name in pool.columns if name not in POOL_COLUMNS) or "none"
+            raise ConfigError("always", f"the pool has no column {self.always!r}", f"its columns: {known}")
+
+    def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
+        """The size; a share of the product of all rows with all that are kept, and some passes."""
+        kept = self._wanted(left)
+        products = 0.0 if kept == left else SHARE_OF_PRODUCT * left * kept * round_up(pool.dim)
+        return Forecast(kept=kept, seconds=products / speed.products + PASSES * left / speed.rows)
+
+    def apply(self, work: Work) -> StepResult:
+        """Pick the items to keep, then find the nearest of them for each other one."""
+        ids = work.ids_left
+        size, given = self._wanted(len(ids)), self._given(work)
+        if len(given) > size:
+            problem = f"{size:,} is less than the {len(given):,} items that have a value in {self.always!r}"
+            raise ConfigError("size", problem, "ask for more, or leave out always")
+        if size == len(ids):
+            return StepResult.of(ids[:0], self.REASON, facts=self._facts(work.pool, size, np.empty(0)))
+        work.begin()
+        space: FeatureMap = UnitVectors() if work.pool.metric == "cosine" else Vectors()
+        kept = self._kept_picks(work, given)
+        found = self._pick(work, space, size, given, kept)
+        work.report("nearest kept items", 0, 0)
+        parts = work.fleet.each(nearest_centres, found.unsent)
+        work.fleet.reset()
+        dropped = np.concatenate([part.ids for part in parts])
+        order = np.argsort(dropped)
+        centres = np.concatenate([given, kept.ids])
+        # What was picked beyond the size, for a larger one, is dropped here: it was never a centre.
+        centre = np.concatenate([part.centre for part in parts])[order]
+        value = self._distances(work.pool, np.concatenate([part.sq_distance for part in parts])[order])
+        gaps = np.concatenate([np.full(len(given), np.inf), kept.sq_distances])[:size]
+        return StepResult.of(
+            dropped[order],
+            self.REASON,
+            nearest=centres[centre],
+            value=value,
+            facts=self._facts(work.pool, size, value),
+            listed=self._listed(work.pool, centres[:size], gaps),
+        )
+
+    def _wanted(self, left: int) -> int:
+        return min(int(self.size) if self.size >= 1 else max(math.ceil(self.size * left), min(left, 1)), left)
+
+    def _given(self, work: Work) -> NDArray[np.int64]:
+        """Ids of the items that are always kept, ascending."""
+        if self.always is None:
+            return np.empty(0, np.int64)
+        found = [np.empty(0, np.int64)]
+        for table in work.pool.items(["id", self.always]):
+            column = table[self.always]
+            there = pc.is_valid(column)
+            if pa.types.is_boolean(column.type):
+                there = pc.fill_null(column, False)
+            elif pa.types.is_floating(column.type):
+                there = pc.and_(there, pc.invert(pc.fill_null(pc.is_nan(column), True)))
+            found.append(table["id"].to_numpy()[there.to_numpy()])
+        return np.intersect1d(np.concatenate(found), work.ids_left)
+
+    def _kept_picks(self, work: Work, given: NDArray[np.int64]) -> KeptPicks:
+        what: dict[str, Any] = {"mode": self.mode, "key": work.key, "given": given.tolist(), "version": self.version}
+        if self.mode == "levels":
+            what["epsilon"] = self.epsilon
+        return KeptPicks.of(work.folder, what)
+
+    def _rule(self, key: int) -> Rule:
+        return (
+            FarthestPoint() if self.mode == "exact" else FarthestLevel(key=derive(key, "levels"), epsilon=self.epsilon)
+        )
+
+    def _pick(
+        self, work: Work, space: FeatureMap, size: int, given: NDArray[np.int64], kept: KeptPicks
+    ) -> GreedyResult:
+        """Go on from the picks that are kept until there are enough, and keep them."""
+        known = np.concatenate([given, kept.ids])[:size]
+        if len(known):
+            work.fleet.each(exclude, known)
+        before, last = len(known), time.monotonic()
+
+        def keep(found: GreedyResult) -> None:
+            nonlocal last
+            if (new := before + len(found.ids) - len(given) - len(kept.ids)) > 0:
+                kept.append(np.array(found.ids[-new:], np.int64), np.array(found.sq_distances[-new:]))
+            last = time.monotonic()
+
+        def after(found: GreedyResult) -> None:
+            work.report("pick", before + len(found.ids), size)
+            if time.monotonic() - last > SECONDS_BETWEEN:
+                keep(found)
+
+        rule, factors, key = self._rule(work.key), self._factors(work, space, known), derive(work.key, "first")
+        found = lazy_greedy(
+            work.fleet, rule, space, size - before, centres=factors, opening="lowest", key=key, after=after
+        )  # fmt: skip
+        keep(found)
+        return found
+
+    def _factors(self, work: Work, space: FeatureMap, ids: NDArray[np.int64]) -> Arrays:
+        """Factors of items, in the order of their ids as given."""
+        rows = np.empty((len(ids), work.pool.dim), np.float32)
+        order = np.argsort(ids)
+        for here, vectors in work.fleet.each(vectors_of, ids) if len(ids) else ():
+            rows[order[np.searchsorted(ids[order], here)]] = vectors
+        return factors_of(space, rows)
+
+    def _distances(self, pool: Pool, sq_distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        distances: NDArray[np.float64] = np.sqrt(sq_distances)
+        return distances / pool.scale if pool.metric == "l2" else distances
+
+    def _listed(self, pool: Pool, ids: NDArray[np.int64], gaps: NDArray[np.float64]) -> pa.Table:
+        """Rank and distance of each kept item, in the order of ids."""
+        order = np.argsort(ids)
+        distance = self._distances(pool, gaps[order])
+        return pa.table(
+            {
+                "id": array_of(ids[order], pa.int64()),
+                "rank": array_of(order + 1, pa.int64()),
+                "distance": pa.array(distance, mask=np.isinf(distance)),
+            }
+        )
+
+    def _facts(self, pool: Pool, size: int, value: NDArray[np.float64]) -> Mapping[str, Any]:
+        radius = float(value.max(initial=0.0))
+        factor = 2.0 if self.mode == "exact" else 2 / (1 - self.epsilon)
+        what = "cosine distance of unit vectors" if pool.metric == "cosine" else "distance"
+        word = "at most" if self.mode == "exact" else "less than"
+        note = (
+            f"each dropped item is within {radius:.4g} of a kept one ({what}); that is {word} {factor:.3g} times the "
+            f"smallest radius that {size:,} kept items can have"
+        )
+        facts = {
+            "mode": self.mode,
+            "kept": size,
+            "radius": radius,
+            "mean_distance": float(value.mean()) if len(value) else 0.0,
+        }
+        return facts | {"guarantee": factor, "notes": [note] if len(value) else []}

@@ -1,0 +1,140 @@
+"""The step that drops near-duplicates: each dropped item is near to a kept one, and no two kept ones are near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
+from raysal.curation.dedup import FEW, FOLDER, THRESHOLD, Mode, NearDuplicates, check_mode, find_near_duplicates
+from raysal.curation.near.against import check_against
+from raysal.curation.near.job import pairs_are_there
+from raysal.curation.near.reading import UNIT_CELLS
+from raysal.curation.near.sieve import cells_for
+from raysal.curation.order import Prefer, check_order, check_threshold
+from raysal.paths import path_or_url
+from raysal.pool import Pool, open_pool
+
+LEADING = 0.5
+"""Share of the numbers of a vector that most comparisons look at; of mixtures of images 125 of 256."""
+L2_SHARE = 0.15
+"""Share of all pairs that bounds leave in a pool of the metric l2, where a distance says little without the rows."""
+BEFORE_PAIRS = 3e-6
+"""Seconds an item for what comes before and after comparisons, in which files are read and pairs sorted."""
+REASONS = ("near-duplicate of a kept item", "near to an item of the other pool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near(Step):
+    """Drop near-duplicates: of items in order, one is kept if it is near to none that is kept before it.
+
+    So no two kept items are as similar as the threshold, and each dropped one is that similar to a kept one. Near pairs
+    of the whole pool are found once and kept in it (`POOL/near`): the step takes some seconds then, for any threshold
+    of the same size or higher. Where pairs are too many to list, items are compared with kept ones alone, with the same
+    result.
+
+    Cost: O(n^2 d) at most, of which bounds leave some 10 % at a cosine of 0.95 and 20 % at 0.9 (images); with
+    `clusters` O(n^2 d / cells), and near pairs across cells may be missed: `facts` has the recall, counted on a sample.
+    Memory: of the driver 100 bytes an item and 24 a pair, of a worker up to four units of 300 MB.
+
+    Bounds by planes between cells: Uhlmann 1991; Jacox & Samet 2008.
+    """
+
+    threshold: float = THRESHOLD
+    """a cosine above 0 and up to 1; in a pool of the metric l2 a distance, of vectors as they were given"""
+    keep: str | None = None
+    """a column: the item with its largest value is kept; by default the first of the pool"""
+    prefer: Prefer = "largest"
+    """or `smallest`"""
+    mode: Mode = "exact"
+    """or `clusters`, for what is too large: approximate"""
+    against: str | None = None
+    """another pool, its path or URL: items that are near to one of it are dropped first"""
+
+    def check(self, pool: Pool) -> None:
+        """As of `Step`; also raises `FingerprintMismatch` for another pool that cannot be compared."""
+        check_threshold(self.threshold, pool)
+        check_mode(self.mode)
+        check_order(pool, self.keep, self.prefer)
+        if (other := self._other()) is not None:
+            check_against(pool, other)
+
+    def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
+        """As of `Step`; how many are kept is not known before."""
+        n, other = len(pool), self._other()
+        similarity = check_threshold(self.threshold, pool)
+        share = min(1.0, 2 * (1 - similarity)) if pool.metric == "cosine" else L2_SHARE
+        products = 0.0 if other is None else n * len(other) * pool.dim * LEADING * share
+        cells = cells_for(left, FEW) if self.mode == "clusters" else UNIT_CELLS
+        if self.mode == "clusters":
+            products += left * left * pool.dim * LEADING * FEW / cells
+        elif not pairs_are_there(pool, pool.path / FOLDER, similarity):
+            products += n * n / 2 * pool.dim * LEADING * share
+        else:
+            cells = 0
+        products += n * pool.dim * (cells + pool.dim)
+        return Forecast(kept=None, seconds=products / speed.products + n / speed.rows + n * BEFORE_PAIRS)
+
+    def apply(self, work: Work) -> StepResult:
+        """As of `Step`; also raises `FingerprintMismatch` for another pool that cannot be compared."""
+        found = find_near_duplicates(
+            work.pool,
+            work.fleet,
+            self.threshold,
+            keep=self.keep,
+            prefer=self.prefer,
+            mode=self.mode,
+            against=self._other(),
+            left=work.left,
+            sieve=work.folder,
+            report=work.report,
+        )
+        return result_of(found, REASONS)
+
+    def _other(self) -> Pool | None:
+        return None if self.against is None else open_pool(path_or_url(self.against))
+
+
+def result_of(found: NearDuplicates, reasons: tuple[str, ...]) -> StepResult:
+    """What a step dropped, from what became of each item.
+
+    Args:
+        found: the items.
+        reasons: of an item that was dropped for a kept one, and of one that was dropped for one of the other pool.
+
+    Returns:
+        The result. `nearest` is -1 for those of the other pool; its keys are listed.
+    """
+    dropped = ~found.found.kept
+    ids = np.concatenate([found.found.ids[dropped], found.to_other.ids])
+    order = np.argsort(ids)
+    nearest = np.concatenate([found.found.nearest[dropped], np.full(found.near_other, -1)])
+    value = np.concatenate([found.found.similarity[dropped], found.to_other.similarity])
+    if found.pool.metric == "l2":
+        value = np.sqrt(np.maximum(-value, 0)) / found.pool.scale
+    reason = np.repeat(np.array([0, 1], np.uint8), [int(dropped.sum()), found.near_other])
+    return StepResult(
+        ids=ids[order],
+        reason=reason[order],
+        reasons=reasons,
+        nearest=nearest[order],
+        value=value[order],
+        facts=facts_of(found),
+        listed=found.listed_other(),
+    )
+
+
+def facts_of(found: NearDuplicates) -> dict[str, Any]:
+    """What a report shows of near-duplicates as a whole."""
+    sizes, counts = np.unique(found.group_sizes(), return_counts=True)
+    facts: dict[str, Any] = {"group_sizes": dict(zip(map(str, sizes.tolist()), counts.tolist(), strict=True))}
+    notes = list(found.notes)
+    if found.recall is not None:
+        low, high = found.recall.interval
+        facts["recall"] = {"share": found.recall.share, "low": low, "high": high, "sample": found.recall.sample}
+        notes.append(str(found.recall))
+    if found.against is not None:
+        facts["against"] = {"pool": found.against.place, "near": found.near_other}
+    return {**facts, "notes": notes} if notes else facts

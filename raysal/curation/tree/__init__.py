@@ -1,0 +1,1 @@
+"""Hierarchical clusters of a pool: k-means beside the data, clusters of clusters, and the files that keep them."""
