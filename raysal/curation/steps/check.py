@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
-from raysal.curation.dedup import FOLDER, check_threshold
+from raysal.curation.dedup import FOLDER
 from raysal.curation.labels.base import Checker, How, Method, Score, Suspects
 from raysal.curation.labels.confident import OneOfSeveral
 from raysal.curation.labels.copies import Conflicts, conflicts, groups_of, near_groups
@@ -23,6 +23,7 @@ from raysal.curation.labels.passes import Found, Judged, find, held_out_heads
 from raysal.curation.labels.several import SeveralLabels
 from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
+from raysal.curation.order import check_threshold
 from raysal.errors import ConfigError, UnknownName
 from raysal.pool import Pool
 from raysal.pool.owners import has_parts
