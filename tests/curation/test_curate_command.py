@@ -170,12 +170,14 @@ def test_the_report_says_what_the_table_says_and_needs_no_other_file(pool: Pool,
     assert said["balance"]["before"] == {"c0": 50, "c1": 50, "c2": 50}
     assert sum(said["balance"]["after"].values()) == found.kept
     rows = {row["key"]: row for row in found.table("all").to_pylist()}
-    shown = [(group["kept"], one) for step in said["steps"] for group in step["examples"] for one in group["dropped"]]
-    assert len(shown) > 30
-    for kept, one in shown:
-        row = rows[one["key"]]
-        assert (row["reason"], row["value"]) == (one["reason"], one["value"])
-        assert row["nearest_kept"] in (kept, None)  # None where that one was dropped later
+    groups = [group for step in said["steps"] for group in step["examples"]]
+    assert sum(len(group["dropped"]) for group in groups) > 30
+    assert {group["until"] for group in groups} == {None, "draw"}
+    for group in groups:
+        for one in group["dropped"]:
+            row = rows[one["key"]]
+            assert (row["reason"], row["value"]) == (one["reason"], one["value"])
+            assert row["nearest_kept"] == (group["kept"] if group["until"] is None else None)
     text = page.read_text(encoding="utf-8")
     for word in (
         f"{found.kept:,} of 150 items are kept",
