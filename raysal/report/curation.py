@@ -147,7 +147,7 @@ def _step_section(step: StepDone, groups: Sequence[Group], listed: Sequence[List
     fields = words_of(step.said)
     words = f"{step.dropped:,} of {step.left:,} items dropped{f' ({fields})' if fields else ''}. {' '.join(notes)}"
     parts: list[Html | None] = []
-    sizes = {int(size): count for size, count in (facts.get("group_sizes") or group_sizes(step)).items()}
+    sizes = {int(size): count for size, count in (facts.get("group_sizes") or group_sizes(step)).items() if count}
     if sizes:
         parts += [tag("h3", "Sizes of groups"), tag("p", size_words(sizes), class_="note"), size_table(sizes)]
     if (balance := balance_in(facts)) is not None:
