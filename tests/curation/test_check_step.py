@@ -75,7 +75,9 @@ def test_planted_errors_are_found_and_their_true_class_is_suggested(tmp_path: Pa
     assert len(result) == 0
     assert result.facts["error_rate"] == pytest.approx(0.1, abs=0.03)
     assert result.facts["judged"] == result.facts["labelled"] == N
-    assert sum(pair["items"] for pair in result.facts["confused"]) == pytest.approx(result.facts["error_rate"] * N, abs=0.01)
+    assert sum(pair["items"] for pair in result.facts["confused"]) == pytest.approx(
+        result.facts["error_rate"] * N, abs=0.01
+    )
 
 
 def test_right_labels_give_few_suspects(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"size": 30, "by": "density"},
     ],
     "check": [{"drop": True, "fewest": 2}, {"near": 0.9}],
-    "core": [{"size": 30}, {"size": 0.2, "mode": "levels"}],
+    "core": [{"size": 30}, {"size": 0.25, "mode": "levels"}],
     "exact": [{}, {"keep": "label"}],
     "filter": [{"where": {"label": ["class-0", "class-1"]}}, {"novelty": "knn", "novelty_share": 0.1}],
     "near": [{"threshold": 0.9}, {"threshold": 0.9, "keep": "label", "mode": "clusters"}],
