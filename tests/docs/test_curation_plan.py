@@ -33,7 +33,7 @@ def test_the_section_does_what_it_says(
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"curation.html", "curation.json"}
     (code,) = blocks(PLAN, "python")
     exec(code, {})
-    assert capsys.readouterr().out == "exact 82 12\nnear 70 14\n"
+    assert capsys.readouterr().out == "exact 82 12\nnear 70 10\n"
 
 
 def test_its_config_is_a_plan() -> None:
