@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ def curate(
     pool: str | Path | Pool,
     steps: AnyStep | Sequence[AnyStep] | None = None,
     *,
-    config: str | Path | CurateConfig | None = None,
+    config: str | Path | Mapping[str, Any] | CurateConfig | None = None,
     seed: int | None = None,
     partitions: int | None = None,
     backend: Backend = "local",
@@ -40,7 +40,7 @@ def curate(
         pool: an embedded pool, its path or its URL.
         steps: names of `raysal.curation.registry.STEPS`, mappings with `name` and fields, or instances, in order. By
             default `exact` and `near`.
-        config: a plan in place of steps: a TOML file with `[[steps]]`, as configs/curate.toml.
+        config: a plan in place of steps: a TOML file with `[[steps]]`, as configs/curate.toml, or its values.
         seed: randomness; by default that of the config, or 0.
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
         backend: this process, or Ray.
@@ -60,13 +60,16 @@ def curate(
         Damaged: a file is not as it was written.
     """
     from raysal.arguments import as_path
-    from raysal.curation.plan import CurateConfig, load_plan
+    from raysal.curation.plan import CurateConfig, load_plan, parse_plan
     from raysal.errors import ConfigError
 
     if config is not None and steps is not None:
         raise ConfigError("steps, config", "both are given", "leave out one of them")
     if config is not None:
-        plan = config if isinstance(config, CurateConfig) else load_plan(as_path("config", config))
+        if isinstance(config, CurateConfig):
+            plan = config
+        else:
+            plan = parse_plan(config) if isinstance(config, Mapping) else load_plan(as_path("config", config))
         steps, seed = plan.steps, plan.seed if seed is None else seed
     return run_steps(
         pool, DEFAULT_STEPS if steps is None else steps, seed=0 if seed is None else seed, partitions=partitions,

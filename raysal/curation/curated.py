@@ -160,7 +160,8 @@ class Curated:
             reason[rows] = result.reason[place].astype(np.int64) + len(reasons)
             reasons += result.reasons
         slot = np.searchsorted(targets, nearest)
-        unknown = ~np.isin(nearest, targets)
+        unknown = np.append(targets, -1)[slot] != nearest
+        unknown |= nearest < 0
         labels = pa.array([step.label for step in self.steps], pa.string())
         columns = [
             key,
@@ -179,8 +180,9 @@ class Curated:
         found = [pa.array([], pa.string())]
         if len(wanted):
             for chunk in self.pool.items(["id", "key"]):
-                rows = np.flatnonzero(np.isin(numbers_of(chunk["id"]), wanted, assume_unique=True))
-                found += taken(chunk["key"].cast(pa.string()), rows).chunks
+                ids = numbers_of(chunk["id"])
+                here = wanted[slice(*np.searchsorted(wanted, [ids[0], ids[-1] + 1]))] if len(ids) else wanted[:0]
+                found += taken(chunk["key"].cast(pa.string()), np.searchsorted(ids, here)).chunks
         return wanted, pa.concat_arrays(found)
 
     def write(self, out: str | Path, rows: Rows = "kept", *, overwrite: bool = False) -> Written:

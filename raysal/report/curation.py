@@ -143,11 +143,11 @@ def _legend(found: Curated) -> Html:
 
 def _step_section(step: StepDone, groups: Sequence[Group], listed: Sequence[Listed], items: Items) -> Html | None:
     facts = step.result.facts
-    notes = [str(note) for note in facts.get("notes", ())]
+    notes = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in facts.get("notes", ())]
     fields = words_of(step.said)
     words = f"{step.dropped:,} of {step.left:,} items dropped{f' ({fields})' if fields else ''}. {' '.join(notes)}"
     parts: list[Html | None] = []
-    sizes = {int(size): count for size, count in (facts.get("group_sizes") or group_sizes(step)).items()}
+    sizes = {int(size): count for size, count in (facts.get("group_sizes") or group_sizes(step)).items() if count}
     if sizes:
         parts += [tag("h3", "Sizes of groups"), tag("p", size_words(sizes), class_="note"), size_table(sizes)]
     if (balance := balance_in(facts)) is not None:
@@ -184,7 +184,8 @@ def _data(found: Curated, examples: Examples, keys: Mapping[int, str], balance: 
 
     def shown(group: Group) -> dict[str, Any]:
         dropped = [{"key": keys.get(one.id), "value": one.value, "reason": one.reason} for one in group.dropped]
-        return {"kept": keys.get(-1 if group.kept is None else group.kept), "dropped": dropped, "more": group.more}
+        kept = None if group.kept is None else keys.get(group.kept)
+        return {"shown": group.kind, "kept": kept, "until": group.later, "dropped": dropped, "more": group.more}
 
     steps = [
         {

@@ -15,6 +15,8 @@ from raysal.curation.curated import KEPT, Curated
 
 MOST_VALUES = 10_000
 """A column with more values has no classes."""
+NO_VALUE = "(none)"
+"""Stands for a missing value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,11 @@ def balance_by(found: Curated, column: str) -> Balance | None:
         kind = table[column].type
         if pa.types.is_nested(kind) or pa.types.is_floating(kind) or pa.types.is_binary(kind):
             return None
-        values = ["(none)" if value is None else str(value) for value in table[column].to_pylist()]
+        values = table[column].cast(pa.string()).fill_null(NO_VALUE)
         kept = found.dropped_by[np.searchsorted(found.ids, numbers_of(table["id"]))] == KEPT
-        before.update(values)
-        after.update(value for value, stays in zip(values, kept.tolist(), strict=True) if stays)
+        for counts, column_of in ((before, values), (after, values.filter(pa.array(kept)))):
+            for one in column_of.value_counts().to_pylist():
+                counts[one["values"]] += one["counts"]
         if len(before) > MOST_VALUES:
             return None
     return Balance(of=f"the column {column}", before=dict(before), after=dict(after))

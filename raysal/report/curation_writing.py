@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from raysal.curation.curated import Curated
@@ -71,11 +72,12 @@ def write_curation_report(found: Curated, out: str | Path, *, overwrite: bool = 
     if out.suffix.lower() not in FORMS:
         out.mkdir(exist_ok=True)
     for file in files:
-        bytes_of = content[file.suffix.lower()]
-        own = file.exists() and is_curation_report(file)
-        write_output(file, lambda path, b=bytes_of: path.write_bytes(b), overwrite=overwrite or own,  # type: ignore[misc]
-                     disposable=is_curation_report)  # fmt: skip
+        write_output(file, partial(_write, content[file.suffix.lower()]), overwrite=True, disposable=is_curation_report)
     return files
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def is_curation_report(path: Path) -> bool:

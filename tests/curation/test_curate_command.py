@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli, refused, write_vectors
-from curation_steps import PLACES, Slow, Thin
+from curation_steps import PLACES, Draw, Named, Slow, Thin
 from pools import make_pool, mixture
+from served_texts import EVIL, hostile_run
 
 import raysal
 from raysal.curation.folder import FOLDER
 from raysal.curation.plan import load_plan
 from raysal.curation.registry import STEPS
+from raysal.errors import RaysalWarning
 from raysal.pool import Pool
+from raysal.report.curation import curation_report
+from raysal.report.curation_balance import balance_by, effective_number
 
 PLAN = '[[steps]]\nname = "thin"\nkeep = 3\n\n[[steps]]\nname = "draw"\n'
 
@@ -170,12 +175,14 @@ def test_the_report_says_what_the_table_says_and_needs_no_other_file(pool: Pool,
     assert said["balance"]["before"] == {"c0": 50, "c1": 50, "c2": 50}
     assert sum(said["balance"]["after"].values()) == found.kept
     rows = {row["key"]: row for row in found.table("all").to_pylist()}
-    shown = [(group["kept"], one) for step in said["steps"] for group in step["examples"] for one in group["dropped"]]
-    assert len(shown) > 30
-    for kept, one in shown:
-        row = rows[one["key"]]
-        assert (row["reason"], row["value"]) == (one["reason"], one["value"])
-        assert row["nearest_kept"] in (kept, None)  # None where that one was dropped later
+    groups = [group for step in said["steps"] for group in step["examples"]]
+    assert sum(len(group["dropped"]) for group in groups) > 30
+    assert {group["until"] for group in groups} == {None, "draw"}
+    for group in groups:
+        for one in group["dropped"]:
+            row = rows[one["key"]]
+            assert (row["reason"], row["value"]) == (one["reason"], one["value"])
+            assert row["nearest_kept"] == (group["kept"] if group["until"] is None else None)
     text = page.read_text(encoding="utf-8")
     for word in (
         f"{found.kept:,} of 150 items are kept",
@@ -203,11 +210,43 @@ def test_a_report_replaces_reports_alone(pool: Pool, tmp_path: Path) -> None:
     assert (tmp_path / "report.html.1").read_text() == "mine"
 
 
-def test_texts_and_keys_are_shown_as_lines(tmp_path: Path) -> None:
-    from raysal.report.curation import curation_report
-
+def test_vectors_are_shown_by_their_keys(tmp_path: Path) -> None:
     source = write_vectors(tmp_path / "vectors.parquet", rows=40)
     found = raysal.curate(raysal.embed(source, out=tmp_path / "pool"), [Thin(keep=4)])
-    assert "item-0005" in curation_report(found).html
-    empty = raysal.curate(found.pool, [Thin(keep=1)])
-    assert "40 of 40 items are kept" in curation_report(empty).html
+    assert "<li>item-0005" in curation_report(found).html
+    whole = raysal.curate(found.pool, [Thin(keep=1)])
+    assert "40 of 40 items are kept" in curation_report(whole).html
+
+
+def test_texts_are_shown_as_lines_and_are_no_markup(tmp_path: Path) -> None:
+    hostile_run(tmp_path)
+    found = raysal.curate(tmp_path / "pool", [Thin(keep=4), Draw()])
+    page = curation_report(found).html
+    assert page.count(escape(EVIL)) > 60
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert '<li class="kept">' in page
+
+
+def test_a_pool_of_which_nothing_is_left_has_a_report(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", mixture(20, 8)[0])
+    (tmp_path / "keys").write_text(" ".join(f"item-{i:06d}" for i in range(20)))
+    with pytest.warns(RaysalWarning):
+        found = raysal.curate(pool, [Named(keys=tmp_path / "keys"), Thin()])
+    page = curation_report(found).html
+    assert "0 of 20 items are kept" in page
+    assert "No item is left." in page
+
+
+def test_balance_counts_a_column_of_classes_and_no_other(tmp_path: Path) -> None:
+    names: list[str] = ["a", "b", None, "a", "b", "a"] * 10  # type: ignore[list-item]
+    pool = make_pool(tmp_path / "pool", mixture(60, 8)[0], chunk_rows=16, labels=names)
+    found = raysal.curate(pool, [Thin(keep=2)])
+    balance = balance_by(found, "label")
+    assert balance is not None
+    assert balance.before == {"a": 30, "b": 20, "(none)": 10}
+    assert balance.after == {"a": 10, "b": 10, "(none)": 10}
+    assert balance.effective[1] == pytest.approx(3.0)
+    assert balance_by(found, "nothing") is None
+    assert effective_number({}) == 0
+    assert effective_number({"a": 8, "b": 0}) == 1

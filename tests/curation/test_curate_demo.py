@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tiers import deep
 
 import raysal
 from raysal.curation.curated import Curated
+from raysal.curation.plan import parse_plan, plan_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "curate.toml"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -58,6 +61,12 @@ def curated(tmp_path: Path, planted: Planted, encoder: str, *more: object) -> tu
 def shown_in(data: dict[str, Any]) -> set[str]:
     """The keys of all items that a report shows as dropped."""
     return {one["key"] for step in data["steps"] for group in step["examples"] for one in group["dropped"]}
+
+
+def test_the_steps_that_are_commented_out_are_steps() -> None:
+    text = re.sub(r"^# (\[\[steps\]\]|[a-z]+ = .*)$", r"\1", CONFIG.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    steps = plan_of(parse_plan(tomllib.loads(text)).steps)
+    assert [step.label for step in steps] == ["filter", "check", "exact", "near", "balance", "core"]
 
 
 def test_planted_items_are_dropped_by_their_step_and_the_report_shows_them(tmp_path: Path) -> None:

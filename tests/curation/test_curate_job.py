@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import write_vectors
-from curation_steps import Draw, Named, Slow, Stop, Thin
+from curation_steps import PLACES, Draw, Named, Slow, Stop, Thin
 from numpy.typing import NDArray
+from object_store import ObjectStore
 from pools import make_pool, mixture
 
 import raysal
 from raysal.api.curate import run_step, run_steps
+from raysal.buckets import Bucket
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.curated import Curated
 from raysal.curation.folder import FOLDER
+from raysal.curation.registry import STEPS
 from raysal.errors import ConfigError, Damaged, NotNow, OutputExists, RaysalError, RaysalWarning
 from raysal.pool import Pool
 from raysal.pool.removing import remove_items
-from raysal.store import locked
+from raysal.store import locked, write_file, write_sealed
 
 N = 150
 
@@ -48,7 +52,8 @@ def rows_of(found: Curated) -> dict[str, dict[str, Any]]:
 
 def slow_plan(keys: list[str]) -> dict[str, dict[str, Any]]:
     """What thinning by 2, then by 3, makes of these keys."""
-    rows = {key: {"key": key, "kept": True, "step": None, "reason": None, "nearest_kept": None} for key in keys}
+    kept: dict[str, Any] = {"kept": True, "step": None, "reason": None, "nearest_kept": None, "value": None}
+    rows = {key: {"key": key, **kept} for key in keys}
     left, fate = list(keys), {}
     for label, keep in (("thin", 2), ("thin_2", 3)):
         for at, key in enumerate(left):
@@ -56,7 +61,6 @@ def slow_plan(keys: list[str]) -> dict[str, dict[str, Any]]:
                 fate[key] = (label, left[at - at % keep], at % keep / 8)
         left = left[::keep]
     for key, row in rows.items():
-        row["value"] = None
         if key in fate:
             label, nearest, value = fate[key]
             row |= {"kept": False, "step": label, "reason": "beside a kept one", "value": value}
@@ -75,15 +79,15 @@ def test_each_step_is_given_what_is_left_and_the_table_says_so(
     assert (len(found), found.kept, found.dropped) == (148, 25, 123)
     assert [(step.label, step.left, step.dropped) for step in found.steps] == [("thin", 148, 74), ("thin_2", 74, 49)]
     everything = found.table("all")
-    for rows, kept in (("kept", True), ("dropped", False)):
-        assert found.table(rows).equals(everything.filter(pa.compute.equal(everything["kept"], kept)))
+    assert found.table("kept").equals(everything.filter(everything["kept"]))
+    assert found.table("dropped").equals(everything.filter(pa.compute.invert(everything["kept"])))
 
 
 def test_the_same_plan_again_computes_nothing(pool: Pool, calls: list[tuple[int, int]]) -> None:
     first = run_steps(pool, [Thin(keep=2), Draw()])
     again = run_steps(pool, [Thin(keep=2), Draw()], partitions=3)
     assert len(calls) == 1
-    assert [step.resumed for step in first.steps + again.steps] == [False, False, True, True]
+    assert [step.resumed for step in (*first.steps, *again.steps)] == [False, False, True, True]
     assert again.table("all").equals(first.table("all"))
     assert [step.result.facts for step in again.steps] == [step.result.facts for step in first.steps]
     assert again.steps[1].result.listed.equals(first.steps[1].result.listed)  # type: ignore[union-attr]
@@ -138,6 +142,38 @@ def test_a_pool_that_changed_is_curated_anew_and_the_old_is_forgotten(tmp_path: 
     assert run_steps(tmp_path / "pool", Thin()).steps[0].resumed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Meddling(Thin):
+    """Items are removed from the pool while it works."""
+
+    def apply(self, work: Work) -> StepResult:
+        remove_items(work.pool.path, ["item-0000", "item-0007"])
+        return super().apply(work)
+
+
+def test_a_pool_that_changes_meanwhile_is_curated_as_it_was(tmp_path: Path) -> None:
+    raysal.embed(write_vectors(tmp_path / "vectors.parquet"), out=tmp_path / "pool")
+    found = run_steps(tmp_path / "pool", [Meddling(), Thin()])
+    assert (len(found), found.kept) == (300, 75)
+    assert {"item-0000", "item-0007"} <= set(found.table("all")["key"].to_pylist())
+    found.write(tmp_path / "kept.csv")
+    after = run_steps(tmp_path / "pool", Thin())
+    assert (len(after), after.steps[0].resumed) == (298, False)
+
+
+def test_a_plan_is_a_file_or_its_values(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS._places, "draw", PLACES["draw"])
+    (tmp_path / "plan.toml").write_text('seed = 7\nsteps = ["draw"]')
+    wanted = raysal.curate(pool, ["draw"], seed=7).kept_ids.tolist()
+    assert raysal.curate(pool, config=tmp_path / "plan.toml").kept_ids.tolist() == wanted
+    assert raysal.curate(pool, config={"seed": 7, "steps": ["draw"]}).kept_ids.tolist() == wanted
+    assert raysal.curate(pool, config={"seed": 7, "steps": ["draw"]}, seed=1).kept_ids.tolist() != wanted
+    with pytest.raises(ConfigError, match="both are given"):
+        raysal.curate(pool, ["draw"], config={"steps": ["draw"]})
+    with pytest.raises(ConfigError, match='use backend="ray", too'):
+        raysal.curate(pool, ["draw"], address="auto")
+
+
 def test_a_damaged_file_is_named_and_deleting_the_folder_mends_it(pool: Pool) -> None:
     first = run_steps(pool, [Thin(), Draw()])
     (folder,) = (pool.path / FOLDER).iterdir()
@@ -149,6 +185,26 @@ def test_a_damaged_file_is_named_and_deleting_the_folder_mends_it(pool: Pool) ->
         victim.write_bytes(whole)
     shutil.rmtree(folder)
     assert run_steps(pool, [Thin(), Draw()]).table("all").equals(first.table("all"))
+
+
+def test_a_pool_in_a_bucket_is_curated_here(tmp_path: Path, bucket_store: ObjectStore) -> None:
+    source = write_vectors(tmp_path / "vectors.parquet", rows=60)
+    there = raysal.embed(source, out=f"{bucket_store.url}/pool")
+    wanted = run_steps(raysal.embed(source, out=tmp_path / "pool"), Thin()).table("all")
+    assert run_steps(f"{bucket_store.url}/pool", Thin()).table("all").equals(wanted)
+    assert run_steps(f"{bucket_store.url}/pool", Thin()).steps[0].resumed
+    assert not [one.name for one in Bucket(there.place).list() if one.name.startswith(FOLDER)]
+
+
+def test_a_verb_answers_in_one_line(pool: Pool, tmp_path: Path) -> None:
+    from raysal.cli.curation import Rows, curated
+
+    out = tmp_path / "kept.csv"
+    done = curated(str(pool.path), out, Rows.kept, False, lambda report: run_step(pool, Thin(), report=report), k=3)
+    assert done.view == f"{out}: 74 of 148 items kept; 74 dropped by thin"
+    assert (done.data["k"], done.data["kept_items"], done.data["out"]) == (3, 74, str(out))
+    none = curated(str(pool.path), tmp_path / "all.csv", Rows.all, False, lambda _: run_step(pool, Thin(keep=1)))
+    assert none.view == f"{tmp_path / 'all.csv'}: 148 of 148 items kept; nothing dropped"
 
 
 def test_two_at_once_are_refused(pool: Pool) -> None:
@@ -260,8 +316,8 @@ def test_killed_at_any_write_it_goes_on(
 
         return write
 
-    monkeypatch.setattr(folder, "write_file", dying(folder.write_file))
-    monkeypatch.setattr(folder, "write_sealed", dying(folder.write_sealed))
+    monkeypatch.setattr(folder, "write_file", dying(write_file))
+    monkeypatch.setattr(folder, "write_sealed", dying(write_sealed))
     if at < 5:
         with pytest.raises(Stop):
             run_steps(pool, plan)

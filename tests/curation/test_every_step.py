@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -199,6 +200,18 @@ def test_of_nothing_left_nothing_is_dropped(tmp_path: Path, name: str, fields: d
     with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
         nothing = applied(planned.step, pool, fleet, tmp_path / "a", np.zeros(len(pool), bool))
     assert len(nothing) == 0
+
+
+OUTSIDE = ("against", "labels", "predictions", "probabilities", "run")
+"""Names of fields that may name a file, a folder or a pool, whose contents decide a result."""
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_a_field_names_outside_of_the_pool_is_an_input(name: str) -> None:
+    """Else a result would be read again after the file has changed."""
+    fields = {one.name: str(one.type) for one in dataclasses.fields(cast("Any", STEPS[name]))}
+    if any(field in OUTSIDE or "Path" in kind for field, kind in fields.items()):
+        assert STEPS[name].inputs is not Step.inputs
 
 
 @each_step

@@ -24,7 +24,7 @@ def test_the_section_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows, _ = mixture(60, 24)
+    rows, _ = mixture(60, 128)
     make_pool(tmp_path / "pool", np.concatenate([rows, rows[:12], rows[20:30] * 1.01]))
     for block in blocks(PLAN, "console"):
         for line in commands(block):
@@ -33,7 +33,7 @@ def test_the_section_does_what_it_says(
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"curation.html", "curation.json"}
     (code,) = blocks(PLAN, "python")
     exec(code, {})
-    assert capsys.readouterr().out == "exact 82 12\nnear 70 14\n"
+    assert capsys.readouterr().out == "exact 82 12\nnear 70 10\n"
 
 
 def test_its_config_is_a_plan() -> None:

@@ -64,7 +64,7 @@ def plant_images(
     for number in taken[1]:
         made[1][name := f"{keys[number][:-4]}_saved.jpg"] = keys[number]
         brighter = np.clip(images[number].astype(np.float32) * 1.04 + 2, 0, 255).astype(np.uint8)
-        _save(folder / name, Image.fromarray(brighter), quality=92)
+        _save(folder / name, Image.fromarray(brighter))
     for number in taken[2]:
         made[2][name := f"{keys[number][:-4]}_turned.png"] = keys[number]
         _save(folder / name, Image.fromarray(images[number]).rotate(degrees, Image.Resampling.BICUBIC))
@@ -74,6 +74,6 @@ def plant_images(
     return Planted(folder=folder, originals=keys, copies=made[0], changed=made[1], rotations=made[2], blanks=blanks)
 
 
-def _save(path: Path, image: Image.Image, **options: int) -> None:
+def _save(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
+    image.save(path, quality=92)  # of a JPEG; a PNG passes it over

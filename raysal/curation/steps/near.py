@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,11 @@ class Near(Step):
         check_order(pool, self.keep, self.prefer)
         if (other := self._other()) is not None:
             check_against(pool, other)
+
+    def inputs(self, pool: Pool) -> Mapping[str, Any]:
+        """The items of the other pool."""
+        del pool
+        return {} if (other := self._other()) is None else {"against": other.fingerprint}
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
         """As of `Step`; how many are kept is not known before."""
