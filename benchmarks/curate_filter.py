@@ -1,6 +1,7 @@
 """Measures of quality at embed, and the step `filter`: what they cost, and what they find.
 
-    python -m benchmarks.curate_filter WORK [--cells decode job planted rows] [--rows 1000000] [--photos FILE ...]
+    python -m benchmarks.curate_filter WORK [--cells decode job planted rows] [--rows 1000000] [--images 256]
+        [--photos FILE ...]
 
 - `decode`: processor time of one thread to prepare a picture, with and without all measures, in turn. Photos are those
   of scikit-learn unless others are named; they are written in several sizes.
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--cells", nargs="+", choices=["decode", "job", "planted", "rows"], default=list(CELLS))
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, default=256, help="of the folder of the cell job")
     parser.add_argument("--photos", type=Path, nargs="+", default=PHOTOS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -96,16 +98,16 @@ def job(args: argparse.Namespace) -> None:
     folder = args.work / "photos"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for at in range(256):
+    for at in range(args.images):
         (folder / f"{at:03d}.jpg").write_bytes(written(args.photos[at % len(args.photos)], 500 + at))
     for name in (ENCODER, f"{ENCODER}:fast"):
         turns = []
-        for _ in range(TURNS // 2):
+        for _ in range(4):
             turns.append([embedded_in(folder, name, asked, args.work / "job") for asked in ([], ["all"])])
         without, with_all = np.array(turns[1:]).T  # the first turn loads the model
         ratios = ", ".join(f"{ratio:.3f}" for ratio in with_all / without)
         print(
-            f"job {name:24s}: {256 / np.median(without):.1f} images/s, with all measures {ratios} x the time",
+            f"job {name:24s}: {args.images / np.median(without):.1f} images/s, with all measures {ratios} x the time",
             flush=True,
         )
 
