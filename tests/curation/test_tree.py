@@ -94,7 +94,6 @@ def test_nothing_depends_on_partitions_and_chunks(
 
 def test_nothing_depends_on_threads_and_on_the_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make_pool(tmp_path / "pool", rows(2, 9000), chunk_rows=5000)
-    monkeypatch.setattr("raysal.curation.tree.nearest.TILE", 32)
     found = []
     for threads, screen in ((1, True), (2, False), (3, True)):
         monkeypatch.setattr("raysal.curation.tree.nearest.halves_pay", lambda screen=screen: screen)
