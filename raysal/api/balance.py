@@ -42,7 +42,7 @@ def balance(
         size: how many items are kept; below 1, which share of them.
         by: `clusters` (hierarchical k-means), `column:NAME` (values that the pool carries), `class` (what a head
             predicts), or `density`; several are groups within groups, the outermost first.
-        clusters: how many at each level, the most first; by default one for 100 items, at most 10,000, and a tenth at
+        clusters: how many at each level, the most first; by default one for ten items, at most 10,000, and a tenth at
             each next level.
         rounds: of resampling, at every level of clusters but the first.
         prefer: which items of a cluster come first: any, or those nearest to its centroid, or farthest from it.

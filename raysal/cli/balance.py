@@ -43,7 +43,7 @@ def balance(
         Option(
             min=1,
             metavar="K",
-            help="Clusters of a level. Repeatable: of each level, the most first. (Default: one for 100 items, at most "
+            help="Clusters of a level. Repeatable: of each level, the most first. (Default: one for ten items, at most "
             "10,000, and a tenth at each next level.)",
         ),
     ] = None,

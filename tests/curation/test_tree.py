@@ -279,5 +279,6 @@ def test_upper_levels_are_resampled_as_in_the_paper() -> None:
 
 def test_default_levels() -> None:
     assert Levels.of(1_000_000, None, 10).clusters == (10_000, 1000, 100, 10)
-    assert Levels.of(50, None, 10).clusters == (1,)
+    assert Levels.of(5000, None, 10).clusters == (500, 50)
+    assert Levels.of(9, None, 10).clusters == (1,)
     assert Levels.of(7, (20, 5), 10).clusters == (7, 5)

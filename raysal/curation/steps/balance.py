@@ -71,7 +71,7 @@ class Balance(Step):
     by: str | tuple[str, ...] = CLUSTERS
     """what over: one, or groups within groups"""
     clusters: tuple[int, ...] | None = None
-    """of each level, the most first; by default one for 100 items, at most 10,000, and a tenth at each next level"""
+    """of each level, the most first; by default one for ten items, at most 10,000, and a tenth at each next level"""
     rounds: int = 10
     """of resampling, at every level but the first"""
     prefer: Literal["random", "nearest", "farthest"] = "random"
