@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
+    from raysal.api.core import core
     from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
@@ -37,6 +38,7 @@ __all__ = [
     "Pool",
     "RaysalError",
     "Session",
+    "core",
     "curate",
     "dedup",
     "embed",
@@ -59,6 +61,7 @@ _HOMES = {
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
+    "core": "raysal.api.core",
     "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",

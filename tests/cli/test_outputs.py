@@ -37,6 +37,7 @@ def with_output(command: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 
 FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "core": lambda home: (home / "pool", "--size", 20),
     "curate": lambda home: (home / "pool",),
     "dedup": lambda home: (home / "pool",),
     "filter": lambda home: (home / "pool", "--where", "label=class-0"),
