@@ -53,7 +53,8 @@ def nearest_centres(partition: Partition, unsent: Unsent | None) -> NearestCentr
         done = 0
         for own, factors in rows.together(left.cpu().numpy()):
             some = slice(done, done := done + len(own))
-            centre[some], sq_distance[some] = nearest_of(rows, factors, rows.state[0, left[some]])
+            nearest, least = nearest_of(rows, factors, rows.state[0, left[some]])
+            centre[some], sq_distance[some] = nearest.cpu(), least.cpu()
         ids = rows.ids[left.cpu().numpy()]
         return NearestCentres(ids=ids, centre=centre.numpy(), sq_distance=sq_distance.numpy())
 
@@ -69,13 +70,13 @@ def nearest_of(rows: RowStates, factors: Factors, bound: torch.Tensor) -> tuple[
     Returns:
         (numbers of centres int64 [n], squared distances float64 [n]).
     """
-    centres, nothing = rows.centres, torch.zeros(len(bound), dtype=torch.int64)
+    centres, nothing = rows.centres, torch.zeros(len(bound), dtype=torch.int64, device=bound.device)
     if (cells := rows.guesses.cells_of(centres, 0)) is None:
         able = able_tiles(rows.rule, centres, nothing, factors, bound)
     else:
         able = cells.able_tiles(centres, factors[0], bound)
     least, nearest = torch.full_like(bound, torch.inf), nothing.clone()
-    every = torch.arange(len(bound))
+    every = torch.arange(len(bound), device=bound.device)
     first = ((0, own, centres.sq_distances(0, WideRows.of(of_rows(factors, own)))) for own in parts(every))
     for tile, own, gaps in itertools.chain(first, exact_gaps(centres, factors, able)):
         gap, place = gaps.min(0)  # of equal ones the first, by its documentation; tiles ascend
