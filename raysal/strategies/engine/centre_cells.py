@@ -30,8 +30,9 @@ ITERATIONS = 4
 """Of the clustering."""
 PROBES = 6
 """Cells in which a guess looks for the nearest centre."""
-FEWEST_CENTRES = 2048
-"""Centres that a row must miss for a look at cells to take less time than a look at all of them."""
+FEWEST_CENTRES = 4096
+"""Centres that a row must miss for a guess by cells to take less time than one by integers: for 8,192 it takes 0.44 of
+it, for 50,000 0.22."""
 
 
 class CentreCells:
