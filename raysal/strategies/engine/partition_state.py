@@ -10,7 +10,7 @@ need not be looked at.
 2. `best_rows`: choose a level of priority that as many rows as are wanted will hold. Bring all rows above it up to date
    (`apply_bounds`): one product in single precision with all the centres that their states do not account for, and
    proven bounds. Where too few rows stay above the level, go on with a lower one. Where only the nearest centre
-   matters, it may be guessed in integers instead (`apply_guesses`): the distance to any centre is a bound.
+   matters, it may be guessed instead (`apply_guesses`): the distance to any centre is a bound.
 3. Make the states of the best rows exact (`make_exact`), in double precision. Only rows that are sent need that.
 4. Send these rows, and the best place that any other row could have.
 
