@@ -14,6 +14,7 @@ from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.balance import balance
+    from raysal.api.core import core
     from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
@@ -39,6 +40,7 @@ __all__ = [
     "RaysalError",
     "Session",
     "balance",
+    "core",
     "curate",
     "dedup",
     "embed",
@@ -62,6 +64,7 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "balance": "raysal.api.balance",
+    "core": "raysal.api.core",
     "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",

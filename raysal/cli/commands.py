@@ -19,6 +19,7 @@ _COMMANDS = {
     "curate": "raysal.cli.curate:curate",
     "filter": "raysal.cli.filter:filter",
     "balance": "raysal.cli.balance:balance",
+    "core": "raysal.cli.core:core",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

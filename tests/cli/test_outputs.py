@@ -38,6 +38,7 @@ def with_output(command: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "balance": lambda home: (home / "pool", "--size", 20),
+    "core": lambda home: (home / "pool", "--size", 20),
     "curate": lambda home: (home / "pool",),
     "dedup": lambda home: (home / "pool",),
     "filter": lambda home: (home / "pool", "--where", "label=class-0"),
