@@ -14,6 +14,7 @@ from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.curate import curate
+    from raysal.api.check import check
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -38,6 +39,7 @@ __all__ = [
     "RaysalError",
     "Session",
     "curate",
+    "check",
     "dedup",
     "embed",
     "export",
@@ -60,6 +62,7 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "curate": "raysal.api.curate",
+    "check": "raysal.api.check",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

@@ -18,6 +18,7 @@ _COMMANDS = {
     "dedup": "raysal.cli.dedup:dedup",
     "curate": "raysal.cli.curate:curate",
     "filter": "raysal.cli.filter:filter",
+    "check": "raysal.cli.check_labels:check",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

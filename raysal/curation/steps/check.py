@@ -69,9 +69,9 @@ class Check(Step):
     sample: int = 20_000
     fewest: int = 5
     """labels of a class from which on its items are judged"""
-    method: Method = "noise_rate"
-    """which items are suspects: `noise_rate` and `class` as many as are estimated to be wrong for each pair of classes,
-    or for each class; `confident` those that are confidently of another class"""
+    method: Method = "class"
+    """which items are suspects: as many as are estimated to be wrong for each `class`, or for each pair of classes
+    (`noise_rate`); or those that are confidently of another class (`confident`)"""
     score: Score | None = None
     """how labels are scored: `transitions`, `self_confidence`, `normalized_margin` or `entropy`; of several labels
     `self_confidence`"""
