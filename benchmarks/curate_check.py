@@ -21,7 +21,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +153,9 @@ def one_set(x: Floats, y: Whole, noise: str, seed: int) -> dict[str, float]:
         found["estimated / planted"] = estimate.error_rate / wrong.mean()
     if (peer := _peer()) is not None:
         rank, issues = peer
-        for score, theirs in PEER_SCORES.items():
+        for name, theirs in PEER_SCORES.items():
             quality = rank.get_label_quality_scores(given, p, method=theirs)
-            found[f"AP {score}, cleanlab"] = average_precision_score(wrong, -quality)
+            found[f"AP {name}, cleanlab"] = average_precision_score(wrong, -quality)
         for name, theirs in PEER_METHODS.items():
             mask = issues.find_label_issues(given, p, filter_by=theirs, n_jobs=1)
             found |= _of_suspects(f"{name}, cleanlab", np.flatnonzero(mask), wrong)
@@ -246,25 +245,22 @@ def _theirs(p: Floats, given: Whole) -> int:
 def whole_pool(work: Path, rows: int, features: Path | None) -> None:
     """The step on a pool of mixtures of two images of a class, from vectors to the list."""
     x, y = base(features, 256) if features is not None else pixels()
-    rows_of: Callable[[int, int], Floats] = mixtures(x, y, 7)
-    pool = made_pool(work / f"pool-{rows}", rows, x.shape[1], {"name": "mixtures", "seed": 7}, rows_of)
-    names = work / f"labels-{rows}.parquet"
-    if not names.exists():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    classes = int(y.max()) + 1
 
-        rng, classes = np.random.default_rng(0), []
-        for index, chunk in enumerate(pool.chunks):
-            # As `mixtures` draws them: the class of a row is the first number of its generator.
-            classes.append(np.random.default_rng([7, index]).integers(int(y.max()) + 1, size=chunk.rows))
-        given = planted(np.concatenate(classes), "uniform", rng)
-        keys = pa.concat_arrays([piece for table in pool.items(["key"]) for piece in table["key"].chunks])
-        pq.write_table(pa.table({"key": keys, "label": pa.array(given.astype(str))}), names)
+    def labels_of(index: int, n: int) -> dict[str, list[str]]:
+        # The class of a row is the first number of its generator in `mixtures`.
+        true = np.random.default_rng([7, index]).integers(classes, size=n)
+        rng = np.random.default_rng([8, index])
+        wrong = rng.random(n) < 0.1
+        return {"label": np.where(wrong, (true + rng.integers(1, classes, n)) % classes, true).astype(str).tolist()}
+
+    source = {"name": "mixtures with labels", "seed": 7}
+    pool = made_pool(work / f"labelled-{rows}", rows, x.shape[1], source, mixtures(x, y, 7), labels_of)
     with open_fleet(pool, FleetConfig(backend="local")) as fleet:
         ids = np.arange(rows)
         job = Work(pool=pool, fleet=fleet, ids=ids, left=np.ones(rows, bool), folder=work, key=1, report=_said)
         start = time.perf_counter()
-        result = Check(labels=str(names)).apply(job)
+        result = Check().apply(job)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds, rate = time.perf_counter() - start, result.facts["error_rate"]
     assert result.listed is not None
