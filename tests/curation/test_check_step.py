@@ -157,7 +157,11 @@ def test_parts_of_an_owner_are_in_one_fold(tmp_path: Path) -> None:
     with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
         groups = np.concatenate([own for _, own in fleet.each(place_labels, codes, True)])
     assert groups.tolist() == [i // 3 * 3 for i in range(N)]
-    assert len(rows(check(pool))) > 10
+    found = rows(check(pool))
+    assert len(found) > 10
+    keys = [f"part-{i:06d}" for i in range(N)]
+    alone = rows(check(make_pool(tmp_path / "alone", vectors, labels=given, keys=keys)))
+    assert [row["score"] for row in alone] != [row["score"] for row in found]  # of other folds
 
 
 def test_only_labels_of_what_is_left_are_looked_at(tmp_path: Path) -> None:
