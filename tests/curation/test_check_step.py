@@ -242,6 +242,10 @@ def test_missing_and_few_labels_are_passed_over_and_counted(tmp_path: Path) -> N
     assert (result.facts["judged"], result.facts["classes"]) == (N - 9, 4)
     assert any("3 items not judged" in note and "only one" in note for note in result.facts["notes"])
     assert not {row["id"] for row in rows(result)} & set(range(9))
+    assert any(
+        note == "class 'two' is 'Two' but for case"
+        for note in check(make_pool(tmp_path / "case", vectors, labels=["two", "Two", *labels[2:]])).facts["notes"]
+    )
     every = check(make_pool(tmp_path / "other", vectors, labels=labels), fewest=1)
     assert every.facts["judged"] == N - 6
 
