@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raysal.api.balance import balance
     from raysal.api.core import core
     from raysal.api.curate import curate
+    from raysal.api.check import check
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -42,6 +43,7 @@ __all__ = [
     "balance",
     "core",
     "curate",
+    "check",
     "dedup",
     "embed",
     "export",
@@ -66,6 +68,7 @@ _HOMES = {
     "balance": "raysal.api.balance",
     "core": "raysal.api.core",
     "curate": "raysal.api.curate",
+    "check": "raysal.api.check",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

@@ -20,6 +20,7 @@ _COMMANDS = {
     "filter": "raysal.cli.filter:filter",
     "balance": "raysal.cli.balance:balance",
     "core": "raysal.cli.core:core",
+    "check": "raysal.cli.check_labels:check",
     "run": "raysal.cli.run:run",
     "resume": "raysal.cli.run:resume",
     "status": "raysal.cli.run:status",

@@ -15,6 +15,27 @@ from raysal.cli import app
 COMMON = ["--debug", "--json"]
 SURFACE = {
     "": ["--version"],
+    "check": [
+        "pool",
+        "--out/-o*",
+        "--labels",
+        "--several",
+        "--probabilities",
+        "--folds",
+        "--sample",
+        "--fewest",
+        "--method",
+        "--score",
+        "--share",
+        "--most",
+        "--near",
+        "--seed",
+        "--partitions",
+        "--backend",
+        "--address",
+        "--device",
+        "--force",
+    ],
     "config show": ["config?"],
     "config validate": ["config", "--pool"],
     "core": [
