@@ -52,9 +52,14 @@ def random_pool(path: Path, rows: int, dim: int, seed: int = 0, decay: float = 0
 
 
 def made_pool(
-    path: Path, rows: int, dim: int, source: Mapping[str, Any], rows_of: Callable[[int, int], NDArray[np.floating]]
+    path: Path,
+    rows: int,
+    dim: int,
+    source: Mapping[str, Any],
+    rows_of: Callable[[int, int], NDArray[np.floating]],
+    carried_of: Callable[[int, int], Mapping[str, Sequence[Any]]] | None = None,
 ) -> Pool:
-    """A pool of `rows` made-up vectors, `rows_of(chunk, n)` [n, dim] at a time; reused if it is there."""
+    """A pool of `rows` made-up vectors, `rows_of(chunk, n)` [n, dim] at a time, with columns; reused if it is there."""
     if (path / "pool.json").exists():
         return Pool(path)
     manifest = Manifest(
@@ -76,7 +81,7 @@ def made_pool(
             ids=np.arange(low, high),
             keys=[f"row-{i}" for i in range(low, high)],
             uris=[None] * (high - low),
-            carried={},
+            carried={} if carried_of is None else carried_of(index, high - low),
             quarantined=[],
         )
         writer.commit(staged)

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
+    from raysal.api.balance import balance
+    from raysal.api.core import core
     from raysal.api.curate import curate
+    from raysal.api.check import check
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -37,7 +40,10 @@ __all__ = [
     "Pool",
     "RaysalError",
     "Session",
+    "balance",
+    "core",
     "curate",
+    "check",
     "dedup",
     "embed",
     "export",
@@ -59,7 +65,10 @@ _HOMES = {
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
+    "balance": "raysal.api.balance",
+    "core": "raysal.api.core",
     "curate": "raysal.api.curate",
+    "check": "raysal.api.check",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

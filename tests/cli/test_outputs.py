@@ -37,7 +37,10 @@ def with_output(command: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 
 FOUND = dict(with_output(typer.main.get_command(app)))
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "balance": lambda home: (home / "pool", "--size", 20),
+    "core": lambda home: (home / "pool", "--size", 20),
     "curate": lambda home: (home / "pool",),
+    "check": lambda home: (home / "pool", "--share", 0.2),
     "dedup": lambda home: (home / "pool",),
     "filter": lambda home: (home / "pool", "--where", "label=class-0"),
     "index search": lambda home: (home / "pool", "--key", "item-0005", "-k", 3),

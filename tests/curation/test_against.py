@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
+from near_rows import DIM, Stop, run, slow, vectors_with_copies
 from numpy.typing import NDArray
 from pools import make_pool
-from test_dedup import DIM, run, slow, vectors_with_copies
 from tiers import deep
 
 import raysal
@@ -126,10 +126,6 @@ def test_only_what_is_new_is_compared_and_what_is_gone_is_near_to_nothing(tmp_pa
     assert 0 < compared(pool, other) <= 12
     remove_items(pool.path, [f"pool-0-{i}" for i in range(0, 100, 3)])
     assert compared(raysal.open_pool(pool.path), other) == 0
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.mark.parametrize("at", [0, 4])

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cli_tools import cli, refused
 from numpy.typing import NDArray
 from pools import make_pool
 
@@ -233,6 +234,8 @@ def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
         ({"size": -2}, "size: -2"),
         ({"size": 2.5}, "size: 2.5"),
         ({"size": True}, "size: True"),
+        ({"size": float("nan")}, "size: nan"),
+        ({"size": float("inf")}, "size: inf"),
         ({"size": 5, "by": "label"}, "by: unknown value 'label'; use clusters, class, density, or column:NAME"),
         ({"size": 5, "by": "column:"}, "by: unknown value 'column:'"),
         ({"size": 5, "by": ()}, "by: .* is no order"),
@@ -245,8 +248,8 @@ def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
         ({"size": 5, "bins": 1}, "bins: 1"),
         ({"size": 5, "prefer": "best"}, "prefer: unknown value 'best'"),
         ({"size": 5, "by": "density", "prefer": "nearest"}, "prefer: 'nearest' is about clusters"),
-        ({"size": 5, "by": "class"}, "predictions: is None, and by is 'class'"),
-        ({"size": 5, "predictions": Path("p")}, "predictions: is p, and by is 'clusters'"),
+        ({"size": 5, "by": "class"}, "predictions: is None, and by is class"),
+        ({"size": 5, "predictions": Path("p")}, "predictions: is p, and by is clusters"),
     ],
 )
 def test_fields_that_cannot_be(fields: dict[str, Any], problem: str) -> None:
@@ -273,3 +276,35 @@ def test_the_forecast_knows_how_many(pool: Pool) -> None:
     assert Balance(size=0.5).forecast(pool, 299, speed).kept == 150
     small, large = (Balance(size=5).forecast(pool, left, speed).seconds for left in (10_000, 1_000_000))
     assert 50 * small < large
+
+
+def test_the_verb_is_the_step(pool: Pool, tmp_path: Path) -> None:
+    wanted = run_step(pool, Balance(size=25, by=("column:label", "clusters"), clusters=(30, 5), prefer="nearest"))
+    found = raysal.balance(pool, size=25, by=["column:label", "clusters"], clusters=[30, 5], prefer="nearest")
+    assert found.steps[0].resumed
+    assert found.table("all").equals(wanted.table("all"))
+    words = ["--size", 25, "--by", "column:label", "--by", "clusters", "--clusters", 30, "--clusters", 5]
+    done = cli("balance", pool.path, *words, "--prefer", "nearest", "-o", tmp_path / "kept.parquet", "--json")
+    assert (done.code, done.json["kept_items"]) == (0, 25)
+    assert pq.read_table(tmp_path / "kept.parquet").equals(wanted.table())
+    done = cli("balance", pool.path, "--size", 0.1, "-o", tmp_path / "dropped.csv", "--rows", "dropped")
+    assert done.out == f"{tmp_path / 'dropped.csv'}: 30 of 298 items kept; 268 dropped by balance\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--size", 0], "size: 0 is no number of items"),
+        (["--size", 2.5], "size: 2.5 is no number of items"),
+        (["--size", "inf"], "size: inf is no number of items"),
+        (
+            ["--size", 5, "--by", "place"],
+            "by: unknown value 'place'; use clusters, class, density, or column:NAME",
+        ),
+        (["--size", 5, "--by", "column:place"], "by: the pool has no column 'place'; its columns: label"),
+        (["--size", 5, "--by", "class"], "predictions: is None, and by is class"),
+        (["--size", 5, "--clusters", 3, "--clusters", 9], "clusters: [3, 9] do not fall"),
+    ],
+)
+def test_the_command_says_what_cannot_be(pool: Pool, tmp_path: Path, words: list[Any], problem: str) -> None:
+    refused(cli("balance", pool.path, *words, "-o", tmp_path / "kept.csv"), problem)

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
+from cli_tools import cli
 from numpy.typing import NDArray
 from part_pools import make_part_pool
 from pools import make_pool, mixture
 from small_run import begin
 from tiers import deep
 
+import raysal
 from raysal.api.curate import run_step
 from raysal.config import FleetConfig
 from raysal.curation.base import StepResult
@@ -155,7 +157,11 @@ def test_parts_of_an_owner_are_in_one_fold(tmp_path: Path) -> None:
     with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
         groups = np.concatenate([own for _, own in fleet.each(place_labels, codes, True)])
     assert groups.tolist() == [i // 3 * 3 for i in range(N)]
-    assert len(rows(check(pool))) > 10
+    found = rows(check(pool))
+    assert len(found) > 10
+    keys = [f"part-{i:06d}" for i in range(N)]
+    alone = rows(check(make_pool(tmp_path / "alone", vectors, labels=given, keys=keys)))
+    assert [row["score"] for row in alone] != [row["score"] for row in found]  # of other folds
 
 
 def test_only_labels_of_what_is_left_are_looked_at(tmp_path: Path) -> None:
@@ -236,6 +242,10 @@ def test_missing_and_few_labels_are_passed_over_and_counted(tmp_path: Path) -> N
     assert (result.facts["judged"], result.facts["classes"]) == (N - 9, 4)
     assert any("3 items not judged" in note and "only one" in note for note in result.facts["notes"])
     assert not {row["id"] for row in rows(result)} & set(range(9))
+    assert any(
+        note == "class 'two' is 'Two' but for case"
+        for note in check(make_pool(tmp_path / "case", vectors, labels=["two", "Two", *labels[2:]])).facts["notes"]
+    )
     every = check(make_pool(tmp_path / "other", vectors, labels=labels), fewest=1)
     assert every.facts["judged"] == N - 6
 
@@ -383,3 +393,30 @@ def test_the_forecast_grows_with_the_pool(tmp_path: Path) -> None:
     low, high = (Check().forecast(pool, left, speed) for left in (10**5, 10**6))
     assert (low.kept, Check(drop=True).forecast(pool, 30, speed).kept) == (10**5, None)
     assert 0 < low.seconds < high.seconds
+
+
+def test_the_command_and_the_function_write_the_same_suspects_by_key(tmp_path: Path) -> None:
+    vectors, given, _ = planted(12)
+    vectors[11], given[10:12] = vectors[10], ["class-1", "class-2"]
+    keys = [f"{i:03d}.jpg" for i in range(N)]
+    pool = make_pool(tmp_path / "pool", vectors, labels=given, keys=keys, chunk_rows=100)
+    out = tmp_path / "suspects.csv"
+    done = cli("check", pool.path, "--labels", "label", "-o", out, "--json")
+    assert done.code == 0
+    found = raysal.check(pool, partitions=3)
+    table = found.table()
+    assert pa_csv.read_csv(out).to_pylist() == [
+        {**row, "twin": row["twin"] or "", "score": pytest.approx(row["score"])} for row in table.to_pylist()
+    ]
+    assert done.json["suspects"] == len(found) == table.num_rows
+    assert done.json["error_rate"] == found.error_rate
+    by_id = rows(check(pool))
+    assert table["key"].to_pylist() == [keys[row["id"]] for row in by_id]
+    twins = {row["key"]: row["twin"] for row in table.to_pylist() if row["twin"] is not None}
+    assert twins == {"010.jpg": "011.jpg", "011.jpg": "010.jpg"}
+    said = cli("check", pool.path, "-o", tmp_path / "few.parquet", "--most", 3, "--method", "class")
+    assert said.code == 0
+    assert f"3 of {N} labels look wrong; about" in said.out
+    wrong = cli("check", pool.path, "-o", tmp_path / "x.csv", "--labels", "colour")
+    assert wrong.code == 2
+    assert "no column of the pool and no file" in wrong.err

@@ -134,7 +134,11 @@ def test_suspects_of_one_class_are_those_of_the_definition(how: How, score: Scor
             for true in range(c) if how == "noise_rate" else [own]:
                 some = [i for i in of_class if how == "class" or p[i].argmax() == true]
                 most = whole[own, true] if how == "noise_rate" else whole[own].sum() - whole[own, own]
-                order = (lambda i: p[i].max() - p[i, given[i]]) if how == "noise_rate" else (lambda i: -p[i, given[i]])
+                order = (
+                    (lambda i: p[i].max() - p[i, given[i]])
+                    if how == "noise_rate"
+                    else (lambda i: -np.float32(quality[i]))
+                )
                 wanted |= {i: int(p[i].argmax()) for i in sorted(some, key=lambda i: (-order(i), i))[: int(most)]}
     assert {i // 3: output for i, (output, _) in said(found).items()} == wanted
     assert len(wanted) > 10

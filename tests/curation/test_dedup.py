@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
-from numpy.typing import NDArray
+from near_rows import DIM, N, Stop, run, slow, vectors_with_copies
 from object_store import ObjectStore
 from pools import make_pool
 from tiers import deep
@@ -23,46 +23,12 @@ from raysal.curation.near import job as near_job
 from raysal.curation.near.folder import NearPlan, UnitPair, unit_pairs
 from raysal.errors import ConfigError, Damaged, PoolError
 from raysal.fleet import open_fleet
-from raysal.pool import Pool
 from raysal.pool.removing import remove_items
 from raysal.types import Metric
-
-N, DIM = 260, 16
-
-
-def vectors_with_copies(seed: int = 0, n: int = N) -> NDArray[np.float32]:
-    """Rows, a third of which are copies of others: exact ones, and with some noise."""
-    rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((6, DIM))[rng.integers(6, size=n)] + 0.7 * rng.standard_normal((n, DIM))
-    third = n // 3
-    noise = rng.choice([0.0, 0.05, 0.2], size=(third, 1))
-    rows[rng.permutation(n)[:third]] = rows[rng.integers(n, size=third)] + noise * rng.standard_normal((third, DIM))
-    return rows.astype(np.float16).astype(np.float32)
-
-
-def slow(pool: Pool, threshold: float, order: list[int]) -> dict[str, tuple[bool, str]]:
-    """Key by key: whether it is kept, and which kept item is nearest, by comparing all in double precision."""
-    x = np.concatenate([chunk.vectors() for chunk in pool.chunks]).astype(np.float64)
-    keys = [key for table in pool.items(["key"]) for key in table["key"].to_pylist()]
-    if pool.metric == "cosine":
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-    limit = 2 * (1 - threshold) if pool.metric == "cosine" else threshold**2
-    sq = ((x[:, None] - x[None]) ** 2).sum(2)
-    kept: list[int] = []
-    for row in order:
-        if not (sq[row, kept] <= limit).any():
-            kept.append(row)
-    nearest = {row: min(kept, key=lambda other: (round(sq[row, other], 12), other)) for row in range(len(x))}
-    return {keys[row]: (row in kept, keys[row] if row in kept else keys[nearest[row]]) for row in range(len(x))}
 
 
 def said(found: NearDuplicates) -> dict[str, tuple[bool, str]]:
     return {row["key"]: (row["kept"], row["nearest_kept"]) for row in found.table().to_pylist()}
-
-
-def run(pool: Pool, threshold: float = 0.9, *, partitions: int = 1, **options: Any) -> NearDuplicates:
-    with open_fleet(pool, FleetConfig(backend="local", partitions=partitions)) as fleet:
-        return find_near_duplicates(pool, fleet, threshold, **{"unit_rows": 70, **options})
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -160,10 +126,6 @@ def test_a_pool_in_a_bucket_is_deduplicated_here(tmp_path: Path, bucket_store: O
     again = raysal.dedup(f"{bucket_store.url}/pool", threshold=0.9)
     assert (again.compared, again.table()) == (0, wanted)
     assert not [one.name for one in Bucket(there.place).list() if one.name.startswith(FOLDER)]
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.mark.parametrize("at", [0, 3, 9])

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_tools import cli
+from near_rows import vectors_with_copies
 from PIL import Image
 from pools import make_pool
-from test_dedup import vectors_with_copies
 
 import raysal
 from raysal.config import FleetConfig

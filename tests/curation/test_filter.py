@@ -129,8 +129,9 @@ def distances(x: NDArray[np.float64], reference: NDArray[np.float64], k: int) ->
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_outliers_are_the_farthest_from_the_reference(tmp_path: Path, metric: Metric) -> None:
-    x = vectors() * (3000 if metric == "l2" else 1)  # of which the pool stores a fraction
+    x = vectors() * (100_000 if metric == "l2" else 1)
     pool, columns = make(tmp_path / "pool", metric=metric, x=x), carried()
+    assert (pool.scale < 1) == (metric == "l2")  # it stores a fraction of what is given
     found = raysal.filter(pool, outliers="knn", like={"split": "train"}, outlier_share=0.1, outlier_k=3)
     wide = x.astype(np.float64)
     wide = wide / np.linalg.norm(wide, axis=1, keepdims=True) if metric == "cosine" else wide

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from near_rows import METRICS, rows_with_neighbours
 from numpy.typing import NDArray
 
 from raysal.curation.near.cells import Cells
@@ -15,20 +16,6 @@ from raysal.curation.near.independent_set import first_independent_set
 from raysal.curation.near.pairs import Pairs, near_pairs_of
 from raysal.curation.near.unit import Unit, compared_rows, radius_of
 from raysal.types import Metric
-
-METRICS: tuple[Metric, ...] = ("cosine", "l2")
-
-
-def rows_with_neighbours(seed: int, n: int, dim: int, offset: float = 0.0) -> NDArray[np.float16]:
-    """Clustered rows; a third are copies of others with some noise, some of them exact, and two are zero."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((5, dim))
-    rows = centres[rng.integers(5, size=n)] + 0.5 * rng.standard_normal((n, dim))
-    copies = rng.integers(n, size=n // 3)
-    noise = rng.choice([0.0, 0.01, 0.1, 0.3], size=(n // 3, 1))
-    rows[n - n // 3 :] = rows[copies] + noise * rng.standard_normal((n // 3, dim))
-    rows[[1, n // 2]] = 0
-    return (rows + offset).astype(np.float16)
 
 
 def every_pair(vectors: NDArray[np.float16], threshold: float, metric: Metric) -> dict[tuple[int, int], float]:

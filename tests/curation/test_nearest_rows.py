@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from near_rows import METRICS, rows_with_neighbours
 from numpy.typing import NDArray
-from test_near_pairs import METRICS, rows_with_neighbours
 
 from raysal.curation.near import nearest as nearest_module
 from raysal.curation.near.cells import Cells

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_rows import DIM, N, Stop, vectors_with_copies
 from pools import make_pool
-from test_dedup import DIM, N, Stop, vectors_with_copies
 
 from raysal.config import FleetConfig
 from raysal.curation.near import sieve

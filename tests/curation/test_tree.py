@@ -94,7 +94,6 @@ def test_nothing_depends_on_partitions_and_chunks(
 
 def test_nothing_depends_on_threads_and_on_the_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make_pool(tmp_path / "pool", rows(2, 9000), chunk_rows=5000)
-    monkeypatch.setattr("raysal.curation.tree.nearest.TILE", 32)
     found = []
     for threads, screen in ((1, True), (2, False), (3, True)):
         monkeypatch.setattr("raysal.curation.tree.nearest.halves_pay", lambda screen=screen: screen)
@@ -280,5 +279,6 @@ def test_upper_levels_are_resampled_as_in_the_paper() -> None:
 
 def test_default_levels() -> None:
     assert Levels.of(1_000_000, None, 10).clusters == (10_000, 1000, 100, 10)
-    assert Levels.of(50, None, 10).clusters == (1,)
+    assert Levels.of(5000, None, 10).clusters == (500, 50)
+    assert Levels.of(9, None, 10).clusters == (1,)
     assert Levels.of(7, (20, 5), 10).clusters == (7, 5)

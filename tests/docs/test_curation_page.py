@@ -23,6 +23,7 @@ def test_the_page_does_what_it_says(
     monkeypatch.chdir(tmp_path)
     rows, _ = mixture(60, 24)
     make_pool(tmp_path / "pool", np.concatenate([rows, rows[:12] * 1.01]), keys=[f"{i}.jpg" for i in range(72)])
+    make_pool(tmp_path / "other", np.concatenate([rows[:3] * 1.02, mixture(20, 24, seed=5)[0]]))
     lines = [line for block in blocks(PAGE, "console") for line in commands(block)]
     for line in lines[:1]:
         assert cli(*shlex.split(line)[1:]).code == 0
@@ -34,7 +35,10 @@ def test_the_page_does_what_it_says(
     assert capsys.readouterr().out == "60 kept, 12 dropped, in 12 groups\n"
     for line in lines[1:]:
         assert cli(*shlex.split(line)[1:]).code == 0
-    assert len(lines) == 3
+    assert len(lines) == 6
+    table = pq.read_table("against.parquet")
+    assert sum(table["against"].to_pylist()) == 3
+    assert "`against`" in PAGE
     exec(code, {})
     assert capsys.readouterr().out == "60 kept, 0 dropped, in 0 groups\n"
 

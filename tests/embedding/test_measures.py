@@ -22,6 +22,7 @@ from tiers import deep
 
 import raysal
 from raysal.config import parse_config
+from raysal.embedding.decode import decode_image
 from raysal.embedding.measures import MEASURES, measures_of
 from raysal.embedding.picture_measures import LONGEST, measure_picture
 from raysal.embedding.seen import see, watching
@@ -349,6 +350,17 @@ def test_nobody_who_does_not_watch_sees_anything() -> None:
         see(image)
         assert seen.picture is image
         assert seen.size == (9, 8)
+
+
+def test_a_reduced_picture_is_known_by_its_full_size() -> None:
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    with watching() as seen:
+        decode_image("a", packed(picture(801, 530), "JPEG", exif=turned), 64)
+    assert seen.size == (530, 801)
+    assert seen.picture is not None
+    assert not isinstance(seen.picture, np.ndarray)
+    assert max(seen.picture.size) < 200
 
 
 # Bad input.

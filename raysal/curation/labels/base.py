@@ -22,7 +22,7 @@ from raysal.scoring.row_values import refuse_broken
 
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
-Method = Literal["noise_rate", "class", "confident"]
+Method = Literal["class", "noise_rate", "confident"]
 How = Method | Literal["lowest"]
 Score = Literal["transitions", "self_confidence", "normalized_margin", "entropy"]
 UNIT = 2.0**30

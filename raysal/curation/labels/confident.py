@@ -7,10 +7,11 @@ estimate how many labels of each pair are wrong.
 
 Which items are suspects?
 
+- `class`: of the items that are given i and predicted another class, as many as the joint estimates to be wrong, those
+  of lowest score. (The paper goes by p_i, the score `self_confidence`.)
 - `noise_rate`: of the items that are given i and predicted j, as many as the joint estimates, those with the largest
   margin p_j - p_i. (In the paper each item stands in all pairs of its given class, here in that of its likeliest
   class: what is suggested for an item is then the one class that it is suspected for.)
-- `class`: of the items that are given i and predicted another class, as many as the joint estimates, lowest p_i first.
 - `confident`: the items that the confident joint counts off its diagonal.
 
 cleanlab 2.9 takes, where an item reaches several thresholds, the likeliest class of all, which may not reach its own;
@@ -159,7 +160,7 @@ class OneOfSeveral(Checker):
             group = given.astype(np.int64) * self.outputs + suggested
             doubt = p[np.arange(len(at)), suggested] - own
         elif how == "class":
-            group, doubt = given.astype(np.int64), -own
+            group = given.astype(np.int64)
         return Suspects(ids[at], suggested.astype(np.int32), group, doubt, quality)
 
     def quality(self, p: Floats, given: NDArray[Any], estimate: Estimate, score: Score) -> Floats:

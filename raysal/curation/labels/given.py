@@ -51,6 +51,21 @@ class PoolLabels:
         return tuple(names), found
 
 
+def names_of(labels: PoolLabels, codes: NDArray[np.int64], *, several: bool) -> list[str]:
+    """The classes that some items have.
+
+    Args:
+        labels: of the pool.
+        codes: [n] of the items.
+        several: an item has several labels.
+
+    Returns:
+        Their names, sorted.
+    """
+    texts = [labels.texts[code] for code in np.unique(codes).tolist()]
+    return sorted({name for text in texts for name in SIGMOID.names_in(text)}) if several else texts
+
+
 def is_column(pool: Pool, labels: str) -> bool:
     """Whether labels are those of a column of the pool, and not those of a file or run.
 
@@ -112,10 +127,9 @@ def _of_column(pool: Pool, column: str) -> tuple[NDArray[np.int32], list[str]]:
             said = values.to_pylist()
             place = np.arange(len(said))
         else:
-            encoded = (
-                values if pa.types.is_dictionary(values.type) else values.dictionary_encode(null_encoding="encode")
-            )
-            said, place = encoded.dictionary.to_pylist(), encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+            plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+            encoded = plain.dictionary_encode(null_encoding="encode")
+            said, place = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
         known = np.full(len(said) + 1, MISSING, np.int32)
         for at, value in enumerate(said):
             text = label_text(f"column {column}", value)

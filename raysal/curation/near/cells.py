@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -125,69 +125,68 @@ class Cells:
         d = len(self.origin)
         return 2 * largest * (d * math.sqrt(d) + 16 * d) * math.ldexp(1.0, -24)
 
-    def assigned(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The cell of each row. O(n c d).
+    def placed(self, rows: torch.Tensor, radius: float, few: int = 0) -> tuple[NDArray[np.int64], Reached]:
+        """The cell of each row, and the cells that may hold a row within a radius of it. O(n c d).
 
         Args:
             rows: [n, d], turned.
-
-        Returns:
-            [n]. A row may be in a cell whose centroid is not nearer than another one, up to rounding.
-        """
-        cell = np.empty(len(rows), np.int64)
-        for piece in slices(len(rows), DRIVER_ROWS):
-            cell[piece] = self._values(torch.from_numpy(rows[piece])).argmin(1).numpy()
-        return cell
-
-    def within_reach(self, rows: torch.Tensor, cell: int, radius: float) -> NDArray[np.bool_]:
-        """The cells that may hold a row within a radius of rows of one cell. O(n c d).
-
-        Args:
-            rows: [n, d], turned, all of them in the cell.
-            cell: which one.
             radius: a distance, at least 0.
+            few: how many of its nearest cells are looked at for a row; 0 for all.
 
         Returns:
-            bool [c, n], true for their own cell.
+            The cells [n], and those that are reached, their own among them. A row may be in a cell whose centroid is
+            not nearer than another one, up to rounding.
         """
-        values, share = self._values(rows), slack((rows,))
-        sq_rows, sq_centroids = (rows * rows).sum(1), float((self.centroids.astype(np.float64) ** 2).sum(1).max())
-        # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
-        error = 8 * share * (sq_rows * (1 + share) + sq_centroids)
-        limit = torch.from_numpy(self.between[cell]) * (2 * radius * (1 + share))
-        reached = values - (values[:, cell] + error)[:, None] <= limit
-        return reached.T.contiguous().numpy()
-
-    def few_within_reach(
-        self, rows: torch.Tensor, cell: NDArray[np.int64], few: int, radius: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of the nearest cells of each row those that may hold a row within a radius. O(n c d).
-
-        Args:
-            rows: [n, d], turned.
-            cell: of each row, [n].
-            few: how many cells are looked at for a row, its own included.
-            radius: a distance, at least 0.
-
-        Returns:
-            Cells and positions of rows of all pairs [p], by row.
-        """
-        few = min(few, len(self))
-        found, share = [], slack((rows,))
+        cells, found, share = [np.empty(0, np.int64)], [Reached.nothing()], slack((rows,))
         sq_centroids = float((self.centroids.astype(np.float64) ** 2).sum(1).max())
+        limits = torch.from_numpy(self.between) * (2 * radius * (1 + share))
+        columns = torch.from_numpy(self.centroids).T
+        offsets = (torch.from_numpy(self.centroids).double() ** 2).sum(1).float()
         for piece in slices(len(rows), DRIVER_ROWS):
-            values, own = self._values(rows[piece]), torch.from_numpy(cell[piece])
-            least, nearest = values.topk(few, dim=1, largest=False)
+            # |x - c|^2 - |x|^2: only differences of them are used. Errors are a share of the two norms.
+            values = torch.addmm(offsets, rows[piece], columns, alpha=-2)
+            least, own = values.min(1)
+            # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
             error = 8 * share * (rows[piece].square().sum(1) * (1 + share) + sq_centroids)
-            limit = torch.from_numpy(self.between)[own[:, None], nearest] * (2 * radius * (1 + share))
-            reached = least - (values.gather(1, own[:, None]) + error[:, None]) <= limit
-            reached |= nearest == own[:, None]
-            row, column = reached.nonzero(as_tuple=True)
-            found.append((nearest[row, column].numpy(), row.numpy() + piece.start))
-        empty = np.empty(0, np.int64)
-        return tuple(np.concatenate([empty, *(pair[side] for pair in found)]) for side in (0, 1))  # type: ignore[return-value]
+            least += error
+            if few:
+                values, nearest = values.topk(min(few, len(self)), dim=1, largest=False)
+                reached = values - least[:, None] <= limits[own[:, None], nearest]
+                reached |= nearest == own[:, None]
+                row, column = np.nonzero(reached.numpy())
+                column = nearest.numpy()[row, column]
+            else:
+                values -= least[:, None]
+                reached = values <= limits.index_select(0, own)
+                row, column = np.divmod(np.flatnonzero(reached.numpy()), len(self))
+            cells.append(own.numpy())
+            found.append(Reached((row + piece.start).astype(np.int32), column.astype(np.int16)))
+        return np.concatenate(cells), Reached(*(np.concatenate(side) for side in zip(*found, strict=True)))
 
-    def _values(self, rows: torch.Tensor) -> torch.Tensor:
-        """|x - c|^2 - |x|^2 of turned rows: only differences of them are used. Errors are a share of the two norms."""
-        centroids = torch.from_numpy(self.centroids)
-        return (centroids.double() ** 2).sum(1).float() - (rows @ centroids.T) * 2
+
+class Reached(NamedTuple):
+    """Pairs of a row, and of a cell that may hold a row within some radius of it."""
+
+    row: NDArray[np.int32]
+    """[r], ascending"""
+    cell: NDArray[np.int16]
+    """[r]"""
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """No pair."""
+        return cls(np.empty(0, np.int32), np.empty(0, np.int16))
+
+    def cells_of(self, cell: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+        """The cells that some row of a cell reaches, [c, c].
+
+        Args:
+            cell: of each row, [n].
+            count: c.
+
+        Returns:
+            bool.
+        """
+        reaches = np.zeros((count, count), bool)
+        reaches[cell[self.row], self.cell] = True
+        return reaches

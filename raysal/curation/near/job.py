@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 
 from raysal.commits import Staged
@@ -45,12 +46,13 @@ from raysal.curation.near.reading import (
     rows_of_unit,
     sample_of,
 )
-from raysal.curation.near.unit import Unit, radius_of
+from raysal.curation.near.unit import Placing, Unit, radius_of
 from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
 from raysal.pool import Pool
 from raysal.store import locked, remove_temporaries
+from raysal.strategies.engine.distinct import distinct_rows
 from raysal.types import Report, no_report
 
 PAIRS_AN_ITEM = 64
@@ -204,7 +206,11 @@ def _foresee(pool: Pool, cells: Cells, threshold: float) -> None:
     """Raise `TooManyPairs` if a sample has its share of more than are listed."""
     ids, vectors = sample_of(pool, LOOKED_AT)
     most = max(int(most_pairs(len(pool)) * (len(ids) / max(len(pool), 1)) ** 2), FEWEST_SEEN)
-    unit = Unit.of(ids, vectors, pool.metric, cells, radius_of(threshold, pool.metric)).in_one_cell()
+    first = np.sort(distinct_rows(vectors.astype(np.float32))[0])
+    radius, together = radius_of(threshold, pool.metric), Placing(np.zeros(len(first), np.int64), None)
+    unit = Unit.of(
+        ids[first], vectors[first], pool.metric, cells, radius, distinct=False, right=False, placing=together
+    ).in_one_cell()
     near_pairs_of(unit, unit, threshold, pool.metric, most=most)
 
 

@@ -19,7 +19,6 @@ from raysal.curation.near.pairs import (
     at_least,
     columns_for,
     exact_similarities,
-    leading_of,
 )
 from raysal.curation.near.unit import UNIT_ROUNDING, Unit, radius_of
 from raysal.numerics import shared_out, slices
@@ -113,7 +112,7 @@ class _Search:
 
     def __init__(self, left: Unit, right: Unit, threshold: float, metric: Metric) -> None:
         self.left, self.right, self.threshold, self.metric = left, right, threshold, metric
-        self.share = slack((left.leading,))
+        self.share = slack((left.rows,))
         self.sq_radius = (radius_of(threshold, metric) + left.rounding) ** 2
         # By how much the distance of two rows, as they are compared, is off what their vectors say.
         self.off = left.rounding + (UNIT_ROUNDING if metric == "cosine" else 0.0)
@@ -123,15 +122,12 @@ class _Search:
     def of_rows(self, own: NDArray[np.int64], others: NDArray[np.int64]) -> Nearest:
         """The nearest among rows of the right [m] of rows of one cell of the left [r]."""
         limit = torch.full((len(own),), self.sq_radius * ABOVE)
-        x = leading_of(self.left, own, self.share, flipped=True)
         found: list[Nearest] = []
         held: list[tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor]] = []
         for piece in slices(len(others), COLUMNS):
             some = others[piece]
-            bound = x @ leading_of(self.right, some, self.share, flipped=False).T
-            may = bound >= (limit * (-(1 + self.share) / 2))[:, None]
-            row, column = np.divmod(np.flatnonzero(may.numpy()), len(some))
-            if len(row) * DENSE > may.numel():
+            row, column = self.right.screen.hits(self.left.screen.left(own, limit), some)
+            if len(row) * DENSE > len(own) * len(some):
                 pairs = [self._all(own, some)]
             else:
                 pairs = [
@@ -155,7 +151,7 @@ class _Search:
         a, b = torch.from_numpy(own), torch.from_numpy(some)
         norms = self.left.sq_norms[a][:, None] + self.right.sq_norms[b]
         sq = norms - 2 * (self.left.rows[a] @ self.right.rows[b].T)
-        error = slack((self.left.rows,)) * (norms + self.sq_radius)
+        error = self.share * (norms + self.sq_radius)
         most = sq + error
         if self.unlike is not None:
             most[:, self.unlike[b]] = torch.inf
@@ -170,7 +166,9 @@ class _Search:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, torch.Tensor]:
         """Some pairs, likewise."""
         a, b = torch.from_numpy(own[row]), torch.from_numpy(some[column])
-        sq = torch.linalg.vector_norm(self.left.rows[a] - self.right.rows[b], dim=1) ** 2
+        sq = (
+            torch.linalg.vector_norm(self.left.rows.index_select(0, a) - self.right.rows.index_select(0, b), dim=1) ** 2
+        )
         error = self.share * (self.left.sq_norms[a] + self.right.sq_norms[b] + self.sq_radius)
         most = sq + error
         if self.unlike is not None:

@@ -120,58 +120,34 @@ def columns_for(left: Unit, right: Unit, cell: int) -> NDArray[np.int64]:
     return others if left.reaches is None else others[left.reaches[cell][right.cell[others]]]
 
 
-def leading_of(unit: Unit, rows: NDArray[np.int64], share: float, *, flipped: bool) -> torch.Tensor:
-    """One side of the products that bound squared distances from below.
-
-    Of leading numbers a and b, and of the lengths r and s of the rest, a . b + r s >= x . y (Cauchy and Schwarz). So
-    a . b + r s - |x|^2 / 2 - |y|^2 / 2 is at least minus half of the squared distance, up to a share of the norms.
-
-    Args:
-        unit: on one side.
-        rows: of it, [m].
-        share: by which single precision may be off.
-        flipped: true on one of the sides.
-
-    Returns:
-        float32 [m, l + 3].
-    """
-    x = unit.leading[torch.from_numpy(rows)]
-    x[:, -1] *= 1 - share
-    if flipped:
-        x[:, -2:] = x[:, -2:].flip(1)
-    return x
-
-
 def _candidates(
     left: Unit, right: Unit, cell: int, radius: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Positions [p] in a cell of the left, and [p] on the right, whose distance is not surely above the radius."""
-    share, sq_radius = slack((left.leading,)), (radius + left.rounding) ** 2
-    low, high = left.starts[cell], left.starts[cell + 1]
+    sq_radius = (radius + left.rounding) ** 2
+    own = np.arange(left.starts[cell], left.starts[cell + 1])
     others = columns_for(left, right, cell)
     if left is right:
-        others = others[others > low]
-    x = leading_of(left, np.arange(low, high), share, flipped=True)
+        others = others[others > own[0]]
+    x = left.screen.left(own, torch.full((len(own),), sq_radius))
     for piece in slices(len(others), COLUMNS):
-        own = others[piece]
-        y = leading_of(right, own, share, flipped=False)
-        row, column = np.divmod(np.flatnonzero((x @ y.T >= -sq_radius / 2 * (1 + share)).numpy()), len(own))
-        rows, columns = row + low, others[piece][column]
+        row, column = right.screen.hits(x, others[piece])
+        rows, columns = own[row], others[piece][column]
         if left is right:
             later = columns > rows
             rows, columns = rows[later], columns[later]
         for some in slices(len(rows), CANDIDATES_AT_ONCE):
-            near = _may_be_near(left, right, rows[some], columns[some], sq_radius, share)
+            near = _may_be_near(left, right, rows[some], columns[some], sq_radius)
             yield rows[some][near], columns[some][near]
 
 
 def _may_be_near(
-    left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], sq_radius: float, share: float
+    left: Unit, right: Unit, rows: NDArray[np.int64], columns: NDArray[np.int64], sq_radius: float
 ) -> NDArray[np.bool_]:
     """Whether pairs are not surely farther apart, by all of their numbers."""
     a, b = torch.from_numpy(rows), torch.from_numpy(columns)
-    sq_distances = torch.linalg.vector_norm(left.rows[a] - right.rows[b], dim=1) ** 2
-    error = share * (left.sq_norms[a] + right.sq_norms[b] + sq_radius)
+    sq_distances = torch.linalg.vector_norm(left.rows.index_select(0, a) - right.rows.index_select(0, b), dim=1) ** 2
+    error = slack((left.rows,)) * (left.sq_norms[a] + right.sq_norms[b] + sq_radius)
     return np.asarray((sq_distances <= sq_radius + error).numpy(), bool)
 
 
@@ -201,8 +177,8 @@ def exact_similarities(
     Returns:
         Cosines, or minus squared distances, [p].
     """
-    a = left.vectors[torch.from_numpy(rows)].float().double().numpy()
-    b = right.vectors[torch.from_numpy(columns)].float().numpy()
+    a = left.vectors.index_select(0, torch.from_numpy(rows)).float().double().numpy()
+    b = right.vectors.index_select(0, torch.from_numpy(columns)).float().numpy()
     if metric == "l2":
         a -= b
         a *= a

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.curation.near.cells import Cells
+from raysal.curation.near.cells import Cells, Reached
+from raysal.curation.near.screen import Screen
 from raysal.numerics import DRIVER_ROWS, slices
 from raysal.scoring.similarity import unit_rows
 from raysal.strategies.engine.distinct import distinct_rows
@@ -58,20 +58,29 @@ class Reach(NamedTuple):
     """where those of each cell begin, [c + 1]"""
 
     @classmethod
-    def of(cls, cells: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Self:
-        """Sort by cell.
+    def of(cls, reached: Reached, order: NDArray[np.int64], count: int) -> Self:
+        """Sort by cell. O(r): there are tens of millions.
 
         Args:
-            cells: of each pair of a cell and a row [r].
-            rows: of each pair [r], ascending within a cell.
+            reached: which cells each row reaches, [r].
+            order: of the rows in the unit, [n].
             count: of cells.
 
         Returns:
-            The rows of each cell.
+            The rows of each cell, ascending.
         """
-        order = np.argsort(cells, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=count))])
-        return cls(rows[order].astype(np.int32), starts)
+        lengths = np.bincount(reached.row, minlength=len(order))
+        begins = np.cumsum(lengths) - lengths
+        lengths, begins = lengths[order], begins[order]
+        own = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(len(reached.row))
+        cell, row = reached.cell[own], np.repeat(np.arange(len(order), dtype=np.int32), lengths)
+        by_cell = np.argsort(cell, kind="stable")
+        return cls(row[by_cell], np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=count))]))
+
+    @classmethod
+    def nothing(cls, count: int) -> Self:
+        """Of no row."""
+        return cls(np.empty(0, np.int32), np.zeros(count + 1, np.int64))
 
     def of_cell(self, cell: int) -> NDArray[np.int64]:
         """The rows that are compared with a cell, ascending."""
@@ -98,7 +107,7 @@ class Placing(NamedTuple):
 class Unit:
     """Rows that are compared together, in the order of their cells.
 
-    Memory: 4 bytes a number of the vectors and of their leading numbers, 2 more for what they were, and 4 for each cell
+    Memory: 4 bytes a number of the vectors, 2 to 4 for their leading numbers, 2 for what they were, and 4 for each cell
     that a row is compared with.
     """
 
@@ -114,8 +123,8 @@ class Unit:
     """float32 [n, d], as they are compared, turned to the axes of the cells"""
     sq_norms: torch.Tensor
     """of these, float32 [n]"""
-    leading: torch.Tensor
-    """float32 [n, l + 3]: the l leading numbers of a row x, the length of the rest, 1, and -|x|^2 / 2"""
+    screen: Screen
+    """their leading numbers, for the products that rule pairs out"""
     rounding: float
     """by how much the distance of one of them to a row that is near is off, because both were turned"""
     cell: NDArray[np.int64]
@@ -164,35 +173,29 @@ class Unit:
             first, of = distinct_rows(vectors.astype(np.float32))
             copy = np.setdiff1d(own, first, assume_unique=True)
             copies, own = np.stack([ids[copy], ids[first[of[copy]]]], axis=1), np.sort(first)
-        rows = cells.turned(compared_rows(vectors[own], metric))
-        cell = cells.assigned(rows) if placing is None else placing.cell
-        order = np.argsort(cell, kind="stable")
-        cell, ids, vectors, rows = cell[order], ids[own[order]], vectors[own[order]], rows[order]
-        starts = np.searchsorted(cell, np.arange(len(cells) + 1))
-        exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
-        placed, lead = torch.from_numpy(rows), cells.leading
-        sq_norms = torch.linalg.vector_norm(placed, dim=1) ** 2
+        rows = torch.from_numpy(cells.turned(compared_rows(vectors[own], metric)))
+        sq_norms = torch.linalg.vector_norm(rows, dim=1) ** 2
         # A row of another unit that is near to one of these is hardly longer.
         rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
-        reach, reaches = Reach(np.empty(0, np.int32), np.zeros(len(cells) + 1, np.int64)), None
-        if placing is not None:
-            reaches = placing.reaches
-        elif few and right:
-            reach = Reach.of(*cells.few_within_reach(placed, cell, few, radius + rounding), len(cells))
-        elif not few:
-            reach, reaches = _reach(cells, placed, starts, radius + rounding)
-        leading = torch.ones(len(rows), lead + 3)
-        leading[:, :lead] = placed[:, :lead]
-        leading[:, lead] = torch.linalg.vector_norm(placed[:, lead:], dim=1)
-        leading[:, -1] = -sq_norms / 2
+        if placing is None:
+            cell, reached = cells.placed(rows, radius + rounding, few)
+            reaches = None if few else reached.cells_of(cell, len(cells))
+        else:
+            (cell, reaches), reached = placing, Reached.nothing()
+        order = np.argsort(cell, kind="stable")
+        cell, ids, vectors, some = cell[order], ids[own[order]], vectors[own[order]], torch.from_numpy(order)
+        reach = Reach.of(reached, order, len(cells)) if right else Reach.nothing(len(cells))
+        rows, sq_norms = rows.index_select(0, some), sq_norms[some]
+        starts = np.searchsorted(cell, np.arange(len(cells) + 1))
+        exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
         return cls(
             ids=ids,
             vectors=torch.from_numpy(vectors),
             exact_sq_norms=exact,
             zero=exact == 0,
-            rows=placed,
+            rows=rows,
             sq_norms=sq_norms,
-            leading=leading,
+            screen=Screen.of(rows, sq_norms, cells.leading),
             rounding=rounding,
             cell=cell,
             starts=starts,
@@ -229,7 +232,7 @@ class Unit:
             zero=self.zero[rows],
             rows=self.rows[some],
             sq_norms=self.sq_norms[some],
-            leading=self.leading[some],
+            screen=self.screen.only(some),
             cell=cell,
             starts=np.searchsorted(cell, np.arange(len(self.starts))),
             reach=self.reach.only(place),
@@ -240,19 +243,6 @@ class Unit:
         n, ends = len(self), np.array([0, len(self)])
         cell = np.zeros(n, np.int64)
         return replace(self, cell=cell, starts=ends, reach=Reach(np.arange(n, dtype=np.int32), ends), reaches=None)
-
-
-def _reach(
-    cells: Cells, rows: torch.Tensor, starts: NDArray[np.int64], radius: float
-) -> tuple[Reach, NDArray[np.bool_]]:
-    """What bounds leave to be compared: rows with cells, and cells [c, c] with cells."""
-    reached_by = np.zeros((len(cells), len(rows)), bool)
-    reaches = np.zeros((len(cells), len(cells)), bool)
-    for at, (low, high) in enumerate(itertools.pairwise(starts.tolist())):
-        reached = cells.within_reach(rows[low:high], at, radius)
-        reached_by[:, low:high], reaches[at] = reached, reached.any(1)
-    ends = np.concatenate([[0], np.cumsum(reached_by.sum(1))])
-    return Reach(np.nonzero(reached_by)[1].astype(np.int32), ends), reaches
 
 
 def _sq_norms(vectors: NDArray[np.float16]) -> NDArray[np.float64]:

@@ -71,7 +71,7 @@ class Balance(Step):
     by: str | tuple[str, ...] = CLUSTERS
     """what over: one, or groups within groups"""
     clusters: tuple[int, ...] | None = None
-    """of each level, the most first; by default one for 100 items, at most 10,000, and a tenth at each next level"""
+    """of each level, the most first; by default one for ten items, at most 10,000, and a tenth at each next level"""
     rounds: int = 10
     """of resampling, at every level but the first"""
     prefer: Literal["random", "nearest", "farthest"] = "random"
@@ -82,7 +82,8 @@ class Balance(Step):
     """ranges that numbers of a column are cut into"""
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not self.size > 0 or (self.size >= 1 and self.size != int(self.size)):
+        whole = isinstance(self.size, int) or self.size < 1 or self.size.is_integer()
+        if isinstance(self.size, bool) or not (self.size > 0 and whole):
             raise ConfigError("size", f"{self.size!r} is no number of items", "use 1 or more, or a share as 0.1")
         for name in self.names:
             if name not in (CLUSTERS, CLASS, DENSITY) and not (name.startswith(COLUMN) and len(name) > len(COLUMN)):
@@ -101,11 +102,11 @@ class Balance(Step):
             raise ConfigError("prefer", f"unknown value {self.prefer!r}", "use random, nearest or farthest")
         if self.prefer != "random" and (CLUSTERS not in self.names or DENSITY in self.names):
             raise ConfigError(
-                "prefer", f"{self.prefer!r} is about clusters, and by is {self.by!r}", "use by = clusters"
+                "prefer", f"{self.prefer!r} is about clusters, and by is {', '.join(self.names)}", "use by = clusters"
             )
         if (self.predictions is None) == (CLASS in self.names):
             fix = "name a folder that `raysal predict` wrote, and class in by"
-            raise ConfigError("predictions", f"is {self.predictions}, and by is {self.by!r}", fix)
+            raise ConfigError("predictions", f"is {self.predictions}, and by is {', '.join(self.names)}", fix)
 
     @property
     def names(self) -> tuple[str, ...]:

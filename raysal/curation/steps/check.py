@@ -15,7 +15,7 @@ from raysal.curation.dedup import FOLDER
 from raysal.curation.labels.base import Checker, How, Method, Score, Suspects
 from raysal.curation.labels.confident import OneOfSeveral
 from raysal.curation.labels.copies import Conflicts, conflicts, groups_of, near_groups
-from raysal.curation.labels.given import MISSING, PoolLabels, is_column, read_pool_labels
+from raysal.curation.labels.given import MISSING, PoolLabels, is_column, names_of, read_pool_labels
 from raysal.curation.labels.held_out import place_labels
 from raysal.curation.labels.judged import Judgement
 from raysal.curation.labels.listing import COPIES, NEAR_COPIES, NO_TWIN, UNLIKELY, Listing
@@ -25,6 +25,7 @@ from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
 from raysal.curation.order import check_threshold
 from raysal.errors import ConfigError, UnknownName
+from raysal.labels.confusable import confusable
 from raysal.pool import Pool
 from raysal.pool.owners import has_parts
 from raysal.rng import derive
@@ -33,6 +34,8 @@ from raysal.scoring.given_probabilities import place_given
 
 PRODUCTS = 50
 """Products of the sample with all classes in the fit of a fold's head, about."""
+NOTES = 10
+"""Classes of which the facts say that they are perhaps another one, at most."""
 CONFUSED_TOLD = 1000
 """Pairs of classes that the facts name, at most."""
 
@@ -69,9 +72,9 @@ class Check(Step):
     sample: int = 20_000
     fewest: int = 5
     """labels of a class from which on its items are judged"""
-    method: Method = "noise_rate"
-    """which items are suspects: `noise_rate` and `class` as many as are estimated to be wrong for each pair of classes,
-    or for each class; `confident` those that are confidently of another class"""
+    method: Method = "class"
+    """which items are suspects: as many as are estimated to be wrong for each `class`, or for each pair of classes
+    (`noise_rate`); or those that are confidently of another class (`confident`)"""
     score: Score | None = None
     """how labels are scored: `transitions`, `self_confidence`, `normalized_margin` or `entropy`; of several labels
     `self_confidence`"""
@@ -146,6 +149,7 @@ class Check(Step):
             copies=COPIES if self.near is None else NEAR_COPIES,
         ).first(self.most)
         facts = self._facts(len(work.ids_left) - len(ids), len(ids), judgement, found, different)
+        facts["notes"] += confusable(names_of(labels, own, several=self.several), ())[:NOTES]
         work.report("labels", 4, 4)
         if not self.drop:
             return StepResult.of(np.empty(0, np.int64), listing.copies, facts=facts, listed=listing.table())

@@ -30,10 +30,10 @@ from raysal.types import POOL_COLUMNS
 SECONDS_BETWEEN = 30.0
 """After which picks are kept. The choice of some picks takes a second or two."""
 EPSILONS = 0.001, 0.5
-PASSES = 12
+PASSES = 20
 """Times that a row is read, about."""
-SHARE_OF_PRODUCT = 0.1
-"""What is computed takes so much of the time of one product of all rows with all picks, about."""
+PRODUCTS = 1.0
+"""What is computed takes the time of so many products of all rows with all kept ones, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +50,15 @@ class Core(Step):
 
     - `exact`: the farthest item of all. Twice the smallest radius (Gonzalez, TCS 1985).
     - `levels`: any item farther than 1 - `epsilon` times the radius so far, in an order that is drawn. Less than
-      2 / (1 - `epsilon`) times the smallest (`FarthestLevel`). It keeps fewer outliers, and needs fewer round trips.
+      2 / (1 - `epsilon`) times the smallest (`FarthestLevel`). It needs fewer round trips, which counts on Ray.
 
     What a smaller `size` keeps is kept by a larger one, and comes first in `listed` (id, rank from 1, and the distance
     of each to what was kept before it: the radius without it). Seeks what is rare: outliers and broken items come
     first, so that `near` and `filter` belong before it.
 
-    Cost: at worst products of all rows with all kept ones; bounds and cells of kept items leave about a tenth of them
-    (`strategies.engine.centre_cells`). Picks are kept every half minute, so that an interrupted step goes on, and a
-    larger `size` begins where a smaller one ended.
+    Cost: about that of one product of all rows with all kept ones in single precision, half for the choice
+    (`strategies.engine.lazy_greedy`), half for the nearest kept items (`nearest_centres`). Picks are kept every half
+    minute, so that an interrupted step goes on, and a larger `size` begins where a smaller one ended.
     Memory of the driver: the kept vectors in single precision, and 60 bytes an item; of a partition likewise.
     """
 
@@ -89,9 +89,9 @@ class Core(Step):
             raise ConfigError("always", f"the pool has no column {self.always!r}", f"its columns: {known}")
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
-        """The size; a share of the product of all rows with all that are kept, and some passes."""
+        """The size; a product of all rows with all that are kept, and some passes."""
         kept = self._wanted(left)
-        products = 0.0 if kept == left else SHARE_OF_PRODUCT * left * kept * round_up(pool.dim)
+        products = 0.0 if kept == left else PRODUCTS * left * kept * round_up(pool.dim)
         return Forecast(kept=kept, seconds=products / speed.products + PASSES * left / speed.rows)
 
     def apply(self, work: Work) -> StepResult:

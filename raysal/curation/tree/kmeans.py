@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.curation.tree.nearest import NearestCentroid
+from raysal.curation.tree.nearest import SCREENED_ROWS, NearestCentroid
 from raysal.fleet import Fleet, Partition, vectors_of
 from raysal.numerics import BLOCK_ROWS, ceil_div, round_up, shared_out, slices
 from raysal.rng import derive, item_order, item_uniform
@@ -263,12 +263,14 @@ def _visit(
     def look(share: slice) -> None:
         start = share.start
         for block in partition.blocks(rows[share], BLOCK_ROWS):
-            features = unit_features(partition, block.features)
+            features = block.features
+            for some in slices(BLOCK_ROWS, SCREENED_ROWS):  # which stay in the cache
+                features[some] = unit_features(partition, features[some])
             own = slice(start, start + block.n)
             # A sum is finite if and only if every number is: float16 numbers cannot add up to infinity.
-            finite[own] = torch.isfinite(block.features.sum(1))[: block.n].cpu().numpy()
-            which, distances = nearest.of(features)
-            take(own, features[: block.n], which[: block.n], distances[: block.n])
+            finite[own] = torch.isfinite(features.sum(1))[: block.n].cpu().numpy()
+            which, distances = nearest.of(features[: block.n])
+            take(own, features[: block.n], which, distances)
             start += block.n
 
     shared_out(look, list(slices(len(rows), round_up(max(ceil_div(len(rows), threads), 1), BLOCK_ROWS))), threads)

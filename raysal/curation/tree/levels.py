@@ -30,7 +30,7 @@ from raysal.strategies.engine.kmeans import k_means
 
 LARGEST = 10_000
 """Clusters of the first level, unless given, at most: what a processor assigns a million rows to in seconds."""
-ITEMS_A_CLUSTER = 100
+ITEMS_A_CLUSTER = 10
 """Items in a cluster of the first level on average, at least, unless the number of clusters is given."""
 FAN = 10
 """Clusters in one of the next level on average, unless given."""

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from raysal.numerics import BLOCK_ROWS, AlignedMatrix, round_up, slices
 from raysal.strategies.engine.guesses import seconds
 
-TILE = 256
-"""Centroids that are compared together."""
-EXACT_ROWS = 256
-"""Rows of a product in single precision: as many as a tile has of a block of rows, about."""
+TILE = 64
+"""Centroids that are compared together in single precision."""
+EXACT_ROWS = 64
+"""Rows of a product in single precision: as many as a tile of ten thousand centroids has of a block of rows, about."""
 SCREENED_ROWS = 1024
-"""Rows of a product of the screen."""
+"""Rows of a product of the screen: of 256 numbers they stay in the cache of a core."""
+SCREENED_TILES = 4
+"""Tiles of a product of the screen."""
 HALVES = 32
 """Columns that hold the halves of squared norms, in three parts each; as many as the tiles of a processor are wide."""
 BFLOAT16 = 2.0**-8
@@ -55,28 +57,30 @@ class NearestCentroid:
         mean = centroids.astype(np.float64).mean(0)
         self.origin = torch.zeros(width, device=device)
         self.origin[:dim] = torch.from_numpy(mean.astype(np.float32))
-        about = (centroids - mean.astype(np.float32)).astype(np.float32)
-        self.tiles = list(slices(self.count, TILE))
-        self.matrices = [AlignedMatrix(about[own], torch.float32, device, width=width) for own in self.tiles]
+        about = np.zeros((round_up(self.count, TILE), dim), np.float32)  # every product has one shape
+        about[: self.count] = centroids - mean.astype(np.float32)
         norms = (about.astype(np.float64) ** 2).sum(1)
-        self.halves = [torch.from_numpy((norms[own] / 2).astype(np.float32)).to(device) for own in self.tiles]
-        many = len(self.tiles) > 2 and self.device.type == "cpu"
+        self.tiles = len(about) // TILE
+        tiles = [slice(start, start + TILE) for start in range(0, len(about), TILE)]
+        self.matrices = [AlignedMatrix(about[own], torch.float32, device, width=width) for own in tiles]
+        self.halves = torch.from_numpy((norms / 2).astype(np.float32)).to(device)
+        self.halves[self.count :] = torch.inf  # never the least
+        many = self.tiles > 2 and self.device.type == "cpu"
         self.screen = (many and halves_pay()) if screen is None else screen
         if self.screen:
             self._lay_out_screen(torch.from_numpy(about), torch.from_numpy(norms))
 
     def _lay_out_screen(self, about: torch.Tensor, norms: torch.Tensor) -> None:
-        rows = round_up(self.count, TILE)
-        wide = torch.zeros(rows, self.width + HALVES, dtype=torch.bfloat16)
-        wide[: self.count, : about.shape[1]] = about
-        wide[: self.count, self.width : self.width + 3] = _in_parts((norms / 2).float())
-        wide[: self.count, self.width + 3 : self.width + 6] = 1
-        wide[self.count :, self.width] = torch.inf  # never the least
-        self.columns = [wide[start : start + TILE].T.contiguous() for start in range(0, rows, TILE)]
-        lost = (about - wide[: self.count, : about.shape[1]].float()).double().square().sum(1).sqrt()
-        longest = [float(norms[own].max().sqrt()) for own in self.tiles]
-        self.longest = torch.tensor(longest, dtype=torch.float32)
-        self.lost = torch.tensor([float(lost[own].max()) for own in self.tiles], dtype=torch.float32)
+        size = SCREENED_TILES * TILE
+        wide = torch.zeros(round_up(self.count, size), self.width + HALVES, dtype=torch.bfloat16)
+        wide[: len(about), : about.shape[1]] = about
+        wide[: len(about), self.width : self.width + 3] = _in_parts((norms / 2).float())
+        wide[: len(about), self.width + 3 : self.width + 6] = 1
+        wide[self.count :, self.width] = torch.inf
+        self.columns = [wide[start : start + size].T.contiguous() for start in range(0, len(wide), size)]
+        lost = (about - wide[: len(about), : about.shape[1]].float()).double().square().sum(1).sqrt()
+        self.longest = norms.sqrt().view(-1, TILE).amax(1).float()
+        self.lost = lost.view(-1, TILE).amax(1).float()
 
     def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Find the nearest centroid of each row; of equally near ones the first.
@@ -87,87 +91,114 @@ class NearestCentroid:
         Returns:
             Which int64 [n], and its squared distance float32 [n].
         """
-        n, width = rows.shape
-        # Columns beyond d are zero in rows and origin. A whole number of exact products, so that each has one shape.
-        about = torch.zeros(round_up(n, BLOCK_ROWS if self.screen else EXACT_ROWS), width, device=self.device)
-        torch.sub(rows, self.origin, out=about[:n])
-        sq_norms = (about * about).sum(1)
-        least = torch.full((len(about),), torch.inf, device=self.device)
-        which = torch.zeros(len(about), dtype=torch.int64, device=self.device)
+        which = torch.empty(len(rows), dtype=torch.int64, device=self.device)
+        sq_distance = torch.empty(len(rows), device=self.device)
+        for own in slices(len(rows), BLOCK_ROWS):
+            which[own], sq_distance[own] = self._of_block(rows[own])
+        return which, sq_distance
+
+    def _of_block(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `of`, of BLOCK_ROWS rows at most."""
+        n = len(rows)
+        about = torch.zeros(round_up(n, SCREENED_ROWS), self.width, device=self.device)
+        sq_norms = torch.empty(len(about), device=self.device)
+        found = torch.empty(len(about), self.tiles if self.screen else 0, dtype=torch.int16)
+        lost = torch.empty(len(about))
+        for own in slices(len(about), SCREENED_ROWS):
+            piece, given = about[own], rows[own]
+            torch.sub(given, self.origin, out=piece[: len(given)])
+            sq_norms[own] = (piece * piece).sum(1)
+            if self.screen:
+                lost[own] = self._screened(piece, sq_norms[own], found[own])
         if self.screen:
-            for start in range(0, len(about), BLOCK_ROWS):
-                own = slice(start, start + BLOCK_ROWS)
-                self._screened(about[own], sq_norms[own], least[own], which[own], n - start)
+            place, row = self._doubtful(found[:n], sq_norms[:n], lost[:n]).T.nonzero().unbind(1)
         else:
-            for start in range(0, len(about), EXACT_ROWS):
-                own = slice(start, start + EXACT_ROWS)
-                for place in range(len(self.tiles)):
-                    value, column = self._exact(about[own], place)
-                    better = value < least[own]
-                    least[own] = torch.where(better, value, least[own])
-                    which[own] = torch.where(better, column, which[own])
-        return which[:n], (2 * least + sq_norms)[:n].clamp_min_(0)
+            place, row = torch.arange(self.tiles).repeat_interleave(n), torch.arange(n).repeat(self.tiles)
+        value, column = self._exact(about, row.to(self.device), torch.bincount(place, minlength=self.tiles).tolist())
+        row = row.to(self.device)
+        least = torch.full((n,), torch.inf, device=self.device).scatter_reduce_(0, row, value, "amin")
+        column = torch.where(value == least[row], column, self.count)
+        which = torch.full((n,), self.count, device=self.device).scatter_reduce_(0, row, column, "amin")
+        # Where a row is not finite, any centroid will do: who asked refuses it.
+        return which.clamp_max_(self.count - 1), (2 * least + sq_norms[:n]).clamp_min_(0)
 
-    def _exact(self, rows: torch.Tensor, place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of a tile the least |c|^2 / 2 - x c, and which centroid has it, for EXACT_ROWS rows."""
-        products = self.matrices[place].products(rows)
-        value, column = torch.sub(self.halves[place], products).min(1)
-        return value, column + self.tiles[place].start
-
-    def _screened(
-        self, about: torch.Tensor, sq_norms: torch.Tensor, least: torch.Tensor, which: torch.Tensor, n: int
-    ) -> None:
-        """Look at a block of rows by the screen, and at the tiles that it leaves in single precision."""
-        doubtful = self._doubtful(about, sq_norms)
-        doubtful[:, max(n, 0) :] = False
-        gathered = torch.zeros(EXACT_ROWS, self.width)
-        for place in range(len(self.tiles)):
-            found = doubtful[place].nonzero()[:, 0]
-            for start in range(0, len(found), EXACT_ROWS):
-                rows = found[start : start + EXACT_ROWS]
-                torch.index_select(about, 0, rows, out=gathered[: len(rows)])
-                gathered[len(rows) :] = 0
-                value, column = self._exact(gathered, place)
-                before = least[rows]
-                better = value[: len(rows)] < before
-                least[rows] = torch.where(better, value[: len(rows)], before)
-                which[rows] = torch.where(better, column[: len(rows)], which[rows])
-
-    def _doubtful(self, about: torch.Tensor, sq_norms: torch.Tensor) -> torch.Tensor:
-        """Find the tiles that may hold the nearest centroid of each row of a block.
-
-        The products are half the squared distances: |x|^2 / 2 + |c|^2 / 2 - x c, of rounded x and c and in sums of
-        float32, and then rounded to bfloat16. The first is off by |x - x'| |c| + |x'| |c - c'| at most, the rest by
-        shares of what is added, and of the result.
+    def _exact(self, about: torch.Tensor, row: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compare rows with tiles in single precision.
 
         Args:
-            about: float32 [BLOCK_ROWS, width], about the origin.
-            sq_norms: of these [BLOCK_ROWS].
+            about: float32 [m, width], about the origin.
+            row: positions in it [p], those for the first tile first.
+            counts: how many of them are for each tile.
 
         Returns:
-            bool [tiles, BLOCK_ROWS], with at least one tile for each row.
+            Of each of these pairs the least |c|^2 / 2 - x c of the tile [p], and which centroid has it [p].
         """
-        wide = torch.zeros(BLOCK_ROWS, self.width + HALVES, dtype=torch.bfloat16)
-        wide[:, : self.width] = -about
+        # EXACT_ROWS at a time: the rows that fill the last product up are any.
+        value = torch.empty(len(row) + EXACT_ROWS, device=self.device)
+        column = torch.empty(len(value), dtype=torch.int64, device=self.device)
+        row = torch.cat([row, row.new_zeros(EXACT_ROWS)])
+        products = torch.empty(EXACT_ROWS, TILE, device=self.device)
+        gathered = torch.empty(EXACT_ROWS, self.width, device=self.device)
+        start = 0
+        for place, count in enumerate(counts):
+            halves = self.halves[place * TILE : (place + 1) * TILE]
+            stop = start + count
+            for low in range(start, stop, EXACT_ROWS):
+                own = slice(low, low + EXACT_ROWS)  # what is written beyond the tile is written anew by the next
+                torch.index_select(about, 0, row[own], out=gathered)
+                self.matrices[place].padded_products(gathered, out=products)
+                torch.min(torch.sub(halves, products, out=products), 1, out=(value[own], column[own]))
+            column[start:stop] += place * TILE
+            start = stop
+        return value[:start], column[:start]
+
+    def _screened(self, about: torch.Tensor, sq_norms: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+        """Look at SCREENED_ROWS rows in bfloat16.
+
+        The products are half the squared distances: |x|^2 / 2 + |c|^2 / 2 - x c.
+
+        Args:
+            about: float32 [n, width], about the origin.
+            sq_norms: of these [n].
+            found: the bits of the least product of each tile go here, int16 [n, tiles].
+
+        Returns:
+            How much the rows lost when they were rounded: |x - x'| [n].
+        """
+        wide = torch.zeros(len(about), self.width + HALVES, dtype=torch.bfloat16)
+        wide[:, : self.width] = about.neg()
         wide[:, self.width : self.width + 3] = 1
         wide[:, self.width + 3 : self.width + 6] = _in_parts(sq_norms / 2)
-        lengths = sq_norms.sqrt()
-        lost = (about + wide[:, : self.width]).square_().sum(1).sqrt_()  # wide holds the negative
-        room = torch.empty(SCREENED_ROWS, TILE, dtype=torch.bfloat16)
-        found = torch.empty(len(self.tiles), BLOCK_ROWS, dtype=torch.int16)
-        for start in range(0, BLOCK_ROWS, SCREENED_ROWS):
-            rows = wide[start : start + SCREENED_ROWS]
-            for place, columns in enumerate(self.columns):
-                torch.mm(rows, columns, out=room)
-                # The bits of positive numbers are ordered as these are. The bits of negative ones are below all.
-                torch.amin(room.view(torch.int16), 1, out=found[place, start : start + SCREENED_ROWS])
+        room = torch.empty(len(about), SCREENED_TILES * TILE, dtype=torch.bfloat16)
+        for first, columns in zip(range(0, self.tiles, SCREENED_TILES), self.columns, strict=True):
+            torch.mm(wide, columns, out=room)
+            # The bits of positive numbers are ordered as these are. The bits of negative ones are below all.
+            least = room.view(torch.int16).view(len(about), SCREENED_TILES, TILE).amin(2)
+            found[:, first : first + SCREENED_TILES] = least[:, : self.tiles - first]
+        lost: torch.Tensor = torch.linalg.vector_norm(about + wide[:, : self.width], dim=1)  # wide holds the negative
+        return lost
+
+    def _doubtful(self, found: torch.Tensor, sq_norms: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
+        """Find the tiles that may hold the nearest centroid of each row.
+
+        What the screen computed is off by |x - x'| |c| + |x'| |c - c'| at most for rounded x' and c', by shares of what
+        is added in single precision, and by a share of the result, which is rounded to bfloat16.
+
+        Args:
+            found: int16 [n, tiles], of `_screened`.
+            sq_norms: of the rows [n].
+            lost: when they were rounded [n].
+
+        Returns:
+            bool [n, tiles], with at least one tile for each row.
+        """
         halves = found.clamp_min_(0).view(torch.bfloat16).float()
-        added = FLOAT32 * (lengths + self.longest[:, None]).square() * self.width**0.5
-        error = lost * self.longest[:, None] + (lengths + lost) * self.lost[:, None] + added
-        error *= 1 + BFLOAT16
-        most = (halves * (1 + 2 * BFLOAT16) + error).amin(0)
-        doubtful: torch.Tensor = halves * (1 - 2 * BFLOAT16) - error <= most
-        return doubtful
+        lengths, lost = sq_norms.sqrt()[:, None], lost[:, None]
+        error = (FLOAT32 * self.width**0.5) * (lengths + self.longest).square_()
+        error.addcmul_(lost, self.longest).addcmul_(lengths + lost, self.lost).mul_(1 + BFLOAT16)
+        most = torch.add(error, halves, alpha=1 + 2 * BFLOAT16).amin(1, keepdim=True)
+        doubtful: torch.Tensor = halves.mul_(1 - 2 * BFLOAT16).sub_(error) <= most
+        return doubtful | ~torch.isfinite(most)
 
 
 def _in_parts(values: torch.Tensor) -> torch.Tensor:
@@ -186,6 +217,6 @@ def halves_pay() -> bool:
     Returns:
         Whether they are; nothing but the time depends on it.
     """
-    rows, columns = torch.ones(EXACT_ROWS, 256), torch.ones(256, TILE)
+    rows, columns = torch.ones(SCREENED_ROWS, 256), torch.ones(256, SCREENED_TILES * TILE)
     halves = rows.bfloat16(), columns.bfloat16()
     return GAIN * seconds(lambda: torch.mm(*halves)) < seconds(lambda: torch.mm(rows, columns))

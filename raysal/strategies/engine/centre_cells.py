@@ -14,11 +14,10 @@ of the picks; and the planes leave a quarter of all pairs, at the radius of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import numpy as np
 import torch
 
-from raysal.numerics import BLOCK_ROWS, slices
+from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, slices
 from raysal.rng import derive
 from raysal.strategies.engine.distances import Centres, approximate_sq_norms, slack
 from raysal.strategies.engine.kmeans import k_means
@@ -32,7 +31,8 @@ ITERATIONS = 4
 PROBES = 6
 """Cells in which a guess looks for the nearest centre."""
 FEWEST_CENTRES = 4096
-"""Centres that a row must miss for a look at cells to take less time than a look at all of them."""
+"""Centres that a row must miss for a guess by cells to take less time than one by integers: for 8,192 it takes 0.44 of
+it, for 50,000 0.22."""
 
 
 class CentreCells:
@@ -96,46 +96,54 @@ class CentreCells:
             own, some = of_cell[bounds[cell] : bounds[cell + 1]], self.members_from(cell, first)
             if len(some) == 0:
                 continue
-            near, place = self._closeness(centres, rows[own], some).max(1)
+            near, place = self._closeness(centres, rows[own], some).max(0)
             better = near > best[own]
             own = own[better]
             best[own], which[own] = near[better], some[place[better]]
         return which
 
-    def may_be_nearer(
-        self, centres: Centres, first: int, rows: torch.Tensor, sq_distances: torch.Tensor
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Find all centres from a first one on that may be as near to rows as a bound says, or nearer.
+    def able_tiles(self, centres: Centres, rows: torch.Tensor, sq_distances: torch.Tensor) -> torch.Tensor:
+        """Find the tiles that hold a centre as near to a row as a bound says, or nearer: by proven bounds.
+
+        Costs O(n cells width), and products in single precision with the centres of the cells that can be reached.
 
         Args:
             centres: those of the cells.
-            first: number of the first one.
             rows: float32 [n, width].
             sq_distances: a bound for each row, float64 [n].
 
-        Yields:
-            Pairs, as (positions of rows, numbers of centres), int64 [m] each, in no order; each pair once.
+        Returns:
+            (tile, row) of each pair, int64 [2, p], in order. Without the first tile.
         """
         norms = approximate_sq_norms(centres.about_origin((rows,)))
         rows = self._about_origin(rows)
-        share, values = slack((rows,)), self._values(rows)
-        own = values.argmin(1)
-        # Four errors, each at most half a share: two values here, and the two by which a centre came into its cell.
-        largest = max(centres.largest_sq_norm, float(self.sq_norms.max()))
-        error = 4 * share * (norms * (1 + share) + 2 * largest)
-        limit = self.between[own] * (2 * (1 + share) * sq_distances.clamp(min=0).sqrt().float()[:, None])
-        reached = (values - (values.gather(1, own[:, None]) + error[:, None]) <= limit).T.contiguous()
+        reached = self._reached(rows, norms, sq_distances, centres.largest_sq_norm)
         # What `Centres.bounds` makes of a closeness is at most the bound if and only if it is at least so much.
         least, _ = centres.bounds(torch.zeros_like(norms), norms)
         needed = ((least - sq_distances) / 2).float()
         needed -= needed.abs() * 2**-22
+        found = [np.empty(0, np.int64)]
         for cell in reached.any(1).nonzero()[:, 0].tolist():
-            some = self.members_from(cell, first)
-            if len(some) == 0:
-                continue
-            own = reached[cell].nonzero()[:, 0]
-            row, place = (self._closeness(centres, rows[own], some) >= needed[own, None]).nonzero(as_tuple=True)
-            yield own[row], some[place]
+            some, own = self.members_from(cell, 0), reached[cell].nonzero()[:, 0]
+            close = self._closeness(centres, rows[own], some)
+            near = (close.amax(0) >= needed[own]).nonzero()[:, 0]  # few; to look at every pair takes as long as it
+            place, row = (close[:, near] >= needed[own[near]]).nonzero(as_tuple=True)
+            found.append(np.unique((some[place] // EXACT_COLUMNS * len(rows) + own[near[row]]).numpy()))
+        which, of = np.divmod(np.unique(np.concatenate(found)), len(rows))
+        able = np.stack([which, of])
+        return torch.from_numpy(able[:, which > 0])
+
+    def _reached(
+        self, rows: torch.Tensor, norms: torch.Tensor, sq_distances: torch.Tensor, largest: float
+    ) -> torch.Tensor:
+        """Which cells may hold a centre within a bound of each row, bool [cells, n]."""
+        share, values = slack((rows,)), self._values(rows)
+        own = values.argmin(1)
+        # Four errors, each at most half a share: two values here, and the two by which a centre came into its cell.
+        error = 4 * share * (norms * (1 + share) + 2 * max(largest, float(self.sq_norms.max())))
+        values -= values.gather(1, own[:, None]) + error[:, None]
+        limit = self.between[own] * (2 * (1 + share) * sq_distances.clamp(min=0).sqrt().float()[:, None])
+        return (values <= limit).T.contiguous()
 
     def _about_origin(self, rows: torch.Tensor) -> torch.Tensor:
         return rows if self.origin is None else rows - self.origin
@@ -145,6 +153,7 @@ class CentreCells:
         return torch.addmm(self.sq_norms, rows, self.centroids.T, alpha=-2)
 
     def _closeness(self, centres: Centres, rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """(|x|^2 - d^2) / 2 of rows and some of the centres, float32 [n, m], as `Centres.closeness` bounds it."""
+        """(|x|^2 - d^2) / 2 of some of the centres and rows, float32 [m, n], as `Centres.closeness` bounds it."""
+        # Centres come first: the largest of each row is found in half the time.
         some = self._about_origin(centres.factors[0].index_select(0, which))
-        return torch.addmm(-centres.half_sq_norms[which], rows, some.T)
+        return torch.addmm(-centres.half_sq_norms[which, None], some, rows.T)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, EXACT_ROWS, slices
-from raysal.strategies.engine.centre_cells import CentreCells
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Factors
 from raysal.strategies.engine.priorities import Rule
@@ -22,9 +21,6 @@ ROWS_MADE_EXACT = 1024
 BOUNDS_HELD = 2**20
 """Bounds that are held at once, 8 MB, unless those of ROWS_MADE_EXACT are more."""
 
-CellsFrom = Callable[[int], CentreCells | None]
-"""The cells of the centres, where those from a first one on are so many that it pays to ask for them."""
-
 
 def make_exact(
     rule: Rule,
@@ -33,7 +29,6 @@ def make_exact(
     ids: NDArray[np.int64],
     factors: Factors,
     state: torch.Tensor,
-    cells_from: CellsFrom,
 ) -> None:
     """Make states exact. Bounds in single precision first find the tiles of centres that could matter.
 
@@ -46,9 +41,8 @@ def make_exact(
         factors: Their factors, float32 [n, width] each. An exact product takes as long for one row as for EXACT_ROWS:
             the more rows, the more of them share a tile.
         state: Their states, float64 [fields, n], changed in place.
-        cells_from: Where order does not matter.
     """
-    able = able_tiles(rule, centres, tiles, factors, state[0], cells_from)
+    able = able_tiles(rule, centres, tiles, factors, state[0])
     for rows in parts((tiles == 0).nonzero()[:, 0]):
         gaps = centres.sq_distances(0, WideRows.of(of_rows(factors, rows)))
         begun = rule.begin(ids[rows.cpu().numpy()], gaps[0])
@@ -81,12 +75,7 @@ def exact_gaps(
 
 
 def able_tiles(
-    rule: Rule,
-    centres: Centres,
-    tiles: torch.Tensor,
-    factors: Factors,
-    sq_distances: torch.Tensor,
-    cells_from: CellsFrom,
+    rule: Rule, centres: Centres, tiles: torch.Tensor, factors: Factors, sq_distances: torch.Tensor
 ) -> torch.Tensor:
     """Find the tiles that hold a centre which could lower the state of a row, by bounds in single precision.
 
@@ -96,7 +85,6 @@ def able_tiles(
         tiles: For each row the number of tiles to be passed over, int64 [n].
         factors: Of the rows, float32 [n, width] each.
         sq_distances: A bound for each row, float64 [n], where order does not matter.
-        cells_from: As of `make_exact`.
 
     Returns:
         (tile, row) of each pair, int64 [2, p], in order. Without the first tile of rows that pass over none.
@@ -105,40 +93,17 @@ def able_tiles(
     rows_held = max(ROWS_MADE_EXACT, min(BLOCK_ROWS, BOUNDS_HELD // max(centres.tiles, 1)))
     for tile in torch.unique(tiles).tolist():
         rows = (tiles == tile).nonzero()[:, 0]
-        cells = cells_from(tile * EXACT_COLUMNS)
-        for some in slices(len(rows), rows_held if cells is None else BLOCK_ROWS):
+        for some in slices(len(rows), rows_held):
             own = rows[some]
-            part = of_rows(factors, own)
-            if cells is None:
-                which, row = able_by_all(rule, centres, tile, part, sq_distances[own])
-            else:
-                which, row = able_by_cells(cells, centres, tile, part[0], sq_distances[own])
-            found.append(torch.stack([which, own[row]]))
+            lower, upper = centres.screen(tile * EXACT_COLUMNS, centres.count, of_rows(factors, own))
+            # No tile lowers a row that comes no nearer than one before it or, where order does not matter, than any.
+            order = rule.depends_on_order
+            least = upper.cummin(0).values if order else torch.minimum(upper.amin(0), sq_distances[own])
+            which, row = (lower <= least).nonzero(as_tuple=True)
+            found.append(torch.stack([which + tile, own[row]]))
     able = torch.cat(found, 1)
     able = able[:, (able[0] > 0) | (tiles[able[1]] > 0)]
     return able[:, able[0].argsort(stable=True)]
-
-
-def able_by_all(
-    rule: Rule, centres: Centres, first: int, factors: Factors, sq_distances: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `able_tiles`, (tiles [p], positions [p]), from bounds of all centres of the tiles from a first one on."""
-    lower, upper = centres.screen(first * EXACT_COLUMNS, centres.count, factors)
-    # No tile lowers a row that comes no nearer than one before it or, where order does not matter, than any other.
-    least = upper.cummin(0).values if rule.depends_on_order else torch.minimum(upper.amin(0), sq_distances)
-    which, row = (lower <= least).nonzero(as_tuple=True)
-    return which + first, row
-
-
-def able_by_cells(
-    cells: CentreCells, centres: Centres, first: int, rows: torch.Tensor, sq_distances: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `able_by_all`, from bounds of centres in cells that can be reached."""
-    near = cells.may_be_nearer(centres, first * EXACT_COLUMNS, rows, sq_distances)
-    nothing = torch.empty(0, dtype=torch.int64)
-    pairs = torch.cat([nothing, *(centre // EXACT_COLUMNS * len(rows) + row for row, centre in near)])
-    which, row = np.divmod(np.unique(pairs.numpy()), len(rows))
-    return torch.from_numpy(which), torch.from_numpy(row)
 
 
 def parts(rows: torch.Tensor) -> Iterator[torch.Tensor]:

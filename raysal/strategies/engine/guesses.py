@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
@@ -53,6 +53,7 @@ class Guesses:
     def __init__(self, widths: tuple[int, ...], device: torch.device, rule: Rule) -> None:
         self.allowed = len(widths) == 1 and device.type == "cpu" and not rule.depends_on_order
         self.allowed = self.allowed and widths[0] >= FEWEST_WIDTH
+        self.may_have_cells = self.allowed
         self.width = sum(widths)
         self.pairs = 0
         """Pairs of a row and a centre from which a guess was made."""
@@ -62,37 +63,33 @@ class Guesses:
         """Rows that may be made exact before one of them is wasted: as many are sent."""
         self.rounded: RoundedCentres | None = None
         self.cells: CentreCells | None = None
-        self.cells_help = self.allowed
 
     def pay(self, pairs: int, centres: Centres) -> bool:
         """Whether guesses help a partition that bounds so many pairs, of rows with these centres."""
         enough = self.allowed and pairs * self.width >= WORTHWHILE
-        return enough and (centres.count >= FEWEST_CENTRES or integers_pay())
+        return enough and self.how(centres.count) is not None
 
-    def help(self, missed: int) -> bool:
-        """Whether a guess is faster than bounds for rows that miss so many centres."""
-        return missed >= FEWEST_CENTRES or integers_pay()
+    def how(self, missed: int) -> Literal["cells", "integers"] | None:
+        """How the nearest of so many centres is to be guessed; None where bounds are as fast."""
+        if missed >= FEWEST_CENTRES:
+            return "cells"
+        return "integers" if integers_pay() else None
 
-    def cells_from(self, centres: Centres) -> Callable[[int], CentreCells | None]:
-        """Make cells of centres, where those from a first one on are many."""
-
-        def cells(first: int) -> CentreCells | None:
-            if not self.cells_help or centres.count - first < FEWEST_CENTRES:
-                return None
-            self.cells = self.cells or CentreCells(centres)
-            self.cells.extend(centres)
-            return self.cells
-
-        return cells
+    def cells_of(self, centres: Centres, first: int) -> CentreCells | None:
+        """The cells of centres, if those from a first one on are so many that it pays to look at cells."""
+        if not self.may_have_cells or centres.count - first < FEWEST_CENTRES:
+            return None
+        self.cells = self.cells or CentreCells(centres)
+        self.cells.extend(centres)
+        return self.cells
 
     def nearest(self, centres: Centres, first: int, rows: torch.Tensor) -> torch.Tensor:
         """Guess which of the centres from a first one on is nearest to each row. Counts the pairs."""
-        if (cells := self.cells_from(centres)(first)) is not None:
-            self.pairs += len(rows) * (centres.count - first)
+        self.pairs += len(rows) * (centres.count - first)
+        if (cells := self.cells_of(centres, first)) is not None:
             return cells.guess_nearest(centres, first, rows)
         if self.rounded is None or self.rounded.count < centres.count:
             self.rounded = RoundedCentres.of(centres.factors[0][: centres.count])
-        self.pairs += len(rows) * (centres.count - first)
         return self.rounded.nearest(first, rows)
 
     def wasted_too_much(self, rows: int, pairs: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Partition
-from raysal.numerics import EXACT_COLUMNS, one_thread_if_few, slices
+from raysal.numerics import EXACT_COLUMNS, one_thread_if_few
 from raysal.strategies.engine.distances import WideRows
 from raysal.strategies.engine.exact_states import able_tiles, exact_gaps, of_rows, parts
+from raysal.strategies.engine.feature_maps import Factors
 from raysal.strategies.engine.lazy_greedy import Unsent
 from raysal.strategies.engine.partition_state import RowStates
 
@@ -48,28 +50,37 @@ def nearest_centres(partition: Partition, unsent: Unsent | None) -> NearestCentr
         left = (rows.state[-1] > -torch.inf).nonzero()[:, 0]
         rows.bring_up_to_date(left)
         centre, sq_distance = torch.empty(len(left), dtype=torch.int64), torch.empty(len(left), dtype=torch.float64)
-        for some in slices(len(left), rows.rows_made_exact):
-            centre[some], sq_distance[some] = nearest_of(rows, left[some])
+        done = 0
+        for own, factors in rows.together(left.cpu().numpy()):
+            some = slice(done, done := done + len(own))
+            nearest, least = nearest_of(rows, factors, rows.state[0, left[some]])
+            centre[some], sq_distance[some] = nearest.cpu(), least.cpu()
         ids = rows.ids[left.cpu().numpy()]
         return NearestCentres(ids=ids, centre=centre.numpy(), sq_distance=sq_distance.numpy())
 
 
-def nearest_of(rows: RowStates, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(numbers of the nearest centres int64 [n], squared distances float64 [n]) of rows by their positions [n]."""
-    centres, factors = rows.centres, rows.gathered(places.cpu().numpy())
-    nothing = torch.zeros_like(places)
-    bound, cells_from = rows.state[0, places], rows.guesses.cells_from(centres)
-    able = able_tiles(rows.rule, centres, nothing, factors, bound, cells_from)
-    least = torch.full_like(bound, torch.inf)
-    nearest = nothing.clone()
-    first = (
-        (0, own, centres.sq_distances(0, WideRows.of(of_rows(factors, own))))
-        for own in parts(torch.arange(len(places)))
-    )
-    for found in (first, exact_gaps(centres, factors, able)):
-        for tile, own, gaps in found:
-            gap, place = gaps.min(0)  # of equal ones the first, by its documentation; tiles ascend
-            better = gap < least[own]
-            least[own[better]] = gap[better]
-            nearest[own[better]] = place[better] + tile * EXACT_COLUMNS
+def nearest_of(rows: RowStates, factors: Factors, bound: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the nearest centre of rows.
+
+    Args:
+        rows: Says what the centres are.
+        factors: Of the rows, float32 [n, width] each.
+        bound: At least the squared distance to the nearest centre, float64 [n].
+
+    Returns:
+        (numbers of centres int64 [n], squared distances float64 [n]).
+    """
+    centres, nothing = rows.centres, torch.zeros(len(bound), dtype=torch.int64, device=bound.device)
+    if (cells := rows.guesses.cells_of(centres, 0)) is None:
+        able = able_tiles(rows.rule, centres, nothing, factors, bound)
+    else:
+        able = cells.able_tiles(centres, factors[0], bound)
+    least, nearest = torch.full_like(bound, torch.inf), nothing.clone()
+    every = torch.arange(len(bound), device=bound.device)
+    first = ((0, own, centres.sq_distances(0, WideRows.of(of_rows(factors, own)))) for own in parts(every))
+    for tile, own, gaps in itertools.chain(first, exact_gaps(centres, factors, able)):
+        gap, place = gaps.min(0)  # of equal ones the first, by its documentation; tiles ascend
+        better = gap < least[own]
+        least[own[better]] = gap[better]
+        nearest[own[better]] = place[better] + tile * EXACT_COLUMNS
     return nearest, least

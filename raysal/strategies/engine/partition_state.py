@@ -10,7 +10,7 @@ need not be looked at.
 2. `best_rows`: choose a level of priority that as many rows as are wanted will hold. Bring all rows above it up to date
    (`apply_bounds`): one product in single precision with all the centres that their states do not account for, and
    proven bounds. Where too few rows stay above the level, go on with a lower one. Where only the nearest centre
-   matters, it may be guessed in integers instead (`apply_guesses`): the distance to any centre is a bound.
+   matters, it may be guessed instead (`apply_guesses`): the distance to any centre is a bound.
 3. Make the states of the best rows exact (`make_exact`), in double precision. Only rows that are sent need that.
 4. Send these rows, and the best place that any other row could have.
 
@@ -48,8 +48,9 @@ PIECE_ROWS = 2**17
 """Rows whose states are begun together: what is computed on the way takes many times the memory of a state."""
 KEPT_BYTES = 64 * 2**20
 """Factors of a partition's candidates that take no more are computed once, and kept."""
-EXACT_NUMBERS = 2**23
-"""Numbers of the rows that are made exact together, 32 MB: the more rows, the more of them share an exact product."""
+NUMBERS_TOGETHER = 2**23
+"""Numbers of rows that are looked at together, 32 MB: the more rows, the more of them share an exact product, or a cell
+of centres."""
 
 
 class RowStates:
@@ -262,10 +263,11 @@ class RowStates:
         missed = len(places) * self.centres.count - int(applied.sum())
         self.guessing = self.guessing or self.guesses.pay(self.pairs + missed, self.centres)
         for first in torch.unique(applied).tolist():
-            guess = self.guessing and self.guesses.help(self.centres.count - first)
-            apply = self.apply_guesses if guess else self.apply_bounds
-            for own, factors in self.read(places[applied == first].cpu().numpy()):
-                apply(torch.from_numpy(own).to(self.partition.device), factors, first)
+            own = places[applied == first].cpu().numpy()
+            how = self.guesses.how(self.centres.count - first) if self.guessing else None
+            apply = self.apply_bounds if how is None else self.apply_guesses
+            for some, factors in self.together(own) if how == "cells" else self.read(own):
+                apply(torch.from_numpy(some).to(self.partition.device), factors, first)
 
     def apply_bounds(self, places: torch.Tensor, factors: Factors, first: int) -> None:
         """Apply to rows all centres from a first one on, by upper bounds of distances.
@@ -296,21 +298,21 @@ class RowStates:
 
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
-        count, own = self.centres.count, places.cpu().numpy()
-        for some in slices(len(own), self.rows_made_exact):
-            rows, factors = places[some], self.gathered(own[some])
+        count = self.centres.count
+        for own, factors in self.together(places.cpu().numpy()):
+            rows = torch.from_numpy(own).to(self.partition.device)
             # What was exact before some guesses is so but for the centres since.
             tiles = torch.where(self.exact[rows], self.centres_proven[rows], 0) // EXACT_COLUMNS
             self.pairs_again += len(rows) * count - int(tiles.sum()) * EXACT_COLUMNS
             state = self.state[:, rows]
-            cells_from = self.guesses.cells_from(self.centres)
-            make_exact(self.rule, self.centres, tiles, self.ids[own[some]], factors, state, cells_from)
+            make_exact(self.rule, self.centres, tiles, self.ids[own], factors, state)
             self.state[:, rows], self.exact[rows], self.centres_proven[rows] = state, True, count
 
-    @property
-    def rows_made_exact(self) -> int:
-        """How many rows are made exact together, at most."""
-        return max(BLOCK_ROWS, EXACT_NUMBERS // sum(factor.shape[1] for factor in self.centres.factors))
+    def together(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
+        """As `read`, many more rows at once: what costs as much for few rows as for many is then shared."""
+        width = sum(factor.shape[1] for factor in self.centres.factors)
+        for some in slices(len(places), max(BLOCK_ROWS, NUMBERS_TOGETHER // width)):
+            yield places[some], self.gathered(places[some])
 
     def gathered(self, places: NDArray[np.int64]) -> Factors:
         """The factors of rows, by ascending positions, [n, width] each."""

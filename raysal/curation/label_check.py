@@ -1,0 +1,120 @@
+"""What a check of labels found, by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysal.arrow_values import numbers_of
+from raysal.curation.curated import Curated
+from raysal.errors import ConfigError
+from raysal.pool import Pool
+from raysal.store import Written, write_output
+from raysal.tables import EXTENSIONS, KINDS, write_tables
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("given", pa.string()),
+        ("suggested", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("rank", pa.int64()),
+        ("twin", pa.string()),
+    ]
+)
+"""Of the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCheck:
+    """Items whose labels look wrong."""
+
+    pool: Pool
+    listed: pa.Table
+    """as the step `check` lists them, by id"""
+    facts: Mapping[str, Any]
+    """of the labels as a whole: `labelled`, `judged`, `error_rate`, `error_rate_of` (each class), `confused` (pairs of
+    classes with the estimated number of items), `copies_with_other_labels`, `notes`"""
+    seconds: float
+
+    @classmethod
+    def of(cls, curated: Curated) -> LabelCheck:
+        """What a plan of the one step `check` found.
+
+        Args:
+            curated: the plan, done.
+
+        Returns:
+            The same, as a check.
+        """
+        (step,) = curated.steps
+        assert step.result.listed is not None
+        return cls(
+            pool=curated.pool, listed=step.result.listed, facts=step.result.facts, seconds=curated.seconds
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return int(self.listed.num_rows)
+
+    @property
+    def error_rate(self) -> float | None:
+        """The estimated share of labels that are wrong; None where nothing could be judged."""
+        rate: float | None = self.facts["error_rate"]
+        return rate
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not judged, and why."""
+        return list(self.facts["notes"])
+
+    def table(self) -> pa.Table:
+        """The items whose labels look wrong, the worst first. One pass over the keys; memory for those that it names.
+
+        Returns:
+            The columns `key`, `given`, `suggested`, `score` (0 for a wrong label to 1), `reason`, `rank` (from 1) and
+            `twin` (the key of a copy with the suggested label).
+        """
+        ids, twins = numbers_of(self.listed["id"]), self.listed["twin"].combine_chunks()
+        twin = np.asarray(twins.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        wanted = np.unique(np.concatenate([ids, twin[twin >= 0]]))
+        keys = self._keys(wanted)
+        rest = [self.listed[name] for name in ("given", "suggested", "score", "reason", "rank")]
+        own = keys.take(pa.array(np.searchsorted(wanted, ids)))
+        of_twin = keys.take(pa.array(np.searchsorted(wanted, twin), mask=twin < 0))
+        return pa.table([own, *rest, of_twin], schema=SCHEMA)
+
+    def _keys(self, ids: NDArray[np.int64]) -> pa.Array:
+        """The keys of items, by ascending ids."""
+        found = [pa.array([], pa.string())]
+        for chunk in self.pool.items(["id", "key"]):
+            rows = np.flatnonzero(np.isin(numbers_of(chunk["id"]), ids, assume_unique=True))
+            found += chunk["key"].cast(pa.string()).take(pa.array(rows)).chunks
+        return pa.concat_arrays(found)
+
+    def write(self, out: str | Path, *, overwrite: bool = False) -> Written:
+        """Write the table into a file.
+
+        Args:
+            out: the file, with an extension of `raysal.tables.KINDS`.
+            overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
+
+        Returns:
+            What became of the file that was there.
+
+        Raises:
+            ConfigError: the file has another extension.
+            OutputExists: another file is there, and `overwrite` is false.
+            OSError: it cannot be written; nothing is left there.
+        """
+        out = Path(out)
+        if (kind := KINDS.get(out.suffix.lower())) is None:
+            raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
+        table = self.table()
+        return write_output(out, lambda path: write_tables(path, kind, SCHEMA, [table]), overwrite=overwrite)

@@ -1,0 +1,166 @@
+"""The step near: only what is left can be kept, whatever found it; clusters say what they found, truly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_tools import cli
+from near_rows import N, run, slow, vectors_with_copies
+from pools import make_pool
+
+import raysal
+from raysal.config import FleetConfig
+from raysal.curation import dedup
+from raysal.curation.base import Speed, StepResult, Work
+from raysal.curation.near import recall as recall_module
+from raysal.curation.near.pairs import TooManyPairs
+from raysal.curation.steps.near import Near
+from raysal.errors import ConfigError
+from raysal.fleet import open_fleet
+from raysal.pool import Pool
+from raysal.types import Metric
+
+SPEED = Speed(products=1e8, rows=1e6)
+
+
+def applied(pool: Pool, folder: Path, left: Any = None, **fields: Any) -> StepResult:
+    ids = np.concatenate([chunk.ids() for chunk in pool.chunks])
+    folder.mkdir(exist_ok=True)
+    step = Near(**fields)
+    step.check(pool)
+    with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
+        left = np.ones(len(ids), bool) if left is None else left
+        return step.apply(Work(pool=pool, fleet=fleet, ids=ids, left=left, folder=folder, key=0))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_only_what_is_left_is_dropped_or_kept(
+    tmp_path: Path, metric: Metric, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, threshold = vectors_with_copies(0), {"cosine": 0.9, "l2": 1.5}[metric]
+    pool = make_pool(tmp_path / "pool", rows, metric=metric, chunk_rows=64)
+    left = np.random.default_rng(0).random(N) < 0.6
+    if not listed:
+
+        def too_many(*args: Any, **options: Any) -> Any:
+            raise TooManyPairs
+
+        monkeypatch.setattr(dedup, "find_near_pairs", too_many)
+    found = applied(pool, tmp_path / "step", left, threshold=threshold)
+    alone = make_pool(tmp_path / "alone", rows[left], metric=metric, keys=[f"{i}" for i in np.flatnonzero(left)])
+    wanted = {
+        int(key): int(near) for key, (kept, near) in slow(alone, threshold, list(range(left.sum()))).items() if not kept
+    }
+    assert dict(zip(found.ids.tolist(), found.nearest.tolist(), strict=True)) == wanted
+    assert len(wanted) > 10
+    assert (found.value >= threshold).all() if metric == "cosine" else (found.value <= threshold).all()
+    sizes = np.unique(found.nearest, return_counts=True)[1] + 1
+    assert found.facts["group_sizes"] == {str(size): int((sizes == size).sum()) for size in np.unique(sizes)}
+    assert (tmp_path / "step" / "plan.json").exists() != listed
+    again = applied(pool, tmp_path / "step", ~left, threshold=threshold)
+    assert not left[again.ids].any()
+    assert len(applied(pool, tmp_path / "step", np.zeros(N, bool), threshold=threshold)) == 0
+
+
+def test_items_near_to_another_pool_have_a_reason_of_their_own(tmp_path: Path) -> None:
+    rows = vectors_with_copies(1)
+    pool = make_pool(tmp_path / "pool", rows[:200])
+    other = make_pool(tmp_path / "other", rows[150:], keys=[f"other-{i}" for i in range(150, N)])
+    found = applied(pool, tmp_path / "step", threshold=0.9, against=str(other.path))
+    outside = found.reason == 1
+    assert {*range(150, 200)} <= {*found.ids[outside].tolist()}
+    assert (found.nearest[outside] == -1).all()
+    assert found.listed is not None
+    assert found.listed["id"].to_pylist() == found.ids[outside].tolist()
+    assert found.listed["near_to"].to_pylist()[-50:] == [f"other-{i}" for i in range(150, 200)]
+    assert found.facts["against"] == {"pool": other.place, "near": int(outside.sum())}
+
+
+@pytest.mark.parametrize("few", [1, 4])
+def test_the_recall_of_clusters_is_what_comparing_all_says(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample is of the whole pool here, with more rows than are listed at once."""
+    monkeypatch.setattr(dedup, "FEW", few)
+    monkeypatch.setattr(dedup, "cells_for", lambda items, few: 60)
+    monkeypatch.setattr("raysal.curation.near.reading.ROWS_A_CELL", 2)
+    monkeypatch.setattr(recall_module, "MOST_PAIRS", 20)
+    monkeypatch.setattr(recall_module, "FEW_ROWS", 16)
+    rows = vectors_with_copies(2)
+    pool = make_pool(tmp_path / "pool", rows)
+    found = run(pool, 0.75, mode="clusters")
+    x = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    kept = found.found.kept
+    missed = [row for row in np.flatnonzero(kept) if (x[row] @ x[:row][kept[:row]].T >= 0.75).any()]
+    assert found.recall is not None
+    assert (found.recall.sample, found.recall.found) == (N, int((~kept).sum()))
+    assert found.recall.near == found.recall.found + len(missed)
+    assert few > 1 or missed
+    assert few == 1 or len(missed) < 10
+    low, high = found.recall.interval
+    assert 0 < low < found.recall.share <= high <= 1
+    for row in np.flatnonzero(~kept):
+        assert kept[found.found.nearest[row]]
+        assert x[row] @ x[found.found.nearest[row]] >= 0.75 - 1e-6
+    sharded = run(make_pool(tmp_path / "other", rows, chunk_rows=33), 0.75, mode="clusters", partitions=3)
+    assert sharded.table().equals(found.table())
+    assert sharded.recall == found.recall
+
+
+def test_the_command_prints_the_recall(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(3))
+    asked = ("dedup", pool.path, "--mode", "clusters", "--threshold", 0.9, "-o")
+    words = cli(*asked, tmp_path / "a.parquet").out
+    assert "% of the items that are near to a kept one were found (" in words
+    data = cli(
+        "dedup", pool.path, "--mode", "clusters", "--threshold", 0.9, "-o", tmp_path / "b.parquet", "--json"
+    ).json
+    assert data["recall"]["low"] <= data["recall"]["share"] <= data["recall"]["high"]
+
+
+def test_a_group_of_copies_and_a_pool_of_equal_vectors_leave_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysal.curation.near.job.PAIRS_AN_ITEM", 10)
+    monkeypatch.setattr("raysal.curation.near.job.FEWEST_MOST", 10)
+    rng = np.random.default_rng(0)
+    for name, noise in (("jittered", 0.01), ("equal", 0.0)):
+        rows = (np.ones((2000, 8)) + noise * rng.standard_normal((2000, 8))).astype(np.float32)
+        for mode in ("exact", "clusters"):
+            found = raysal.dedup(make_pool(tmp_path / f"{name}-{mode}", rows), threshold=0.99, mode=mode)
+            assert found.dropped > 1980
+            if mode == "exact":
+                assert (found.kept, found.listed) == (1, name == "equal")
+
+
+def test_forecasts_grow_with_the_pool_and_vanish_with_the_pairs(tmp_path: Path) -> None:
+    small, large = (make_pool(tmp_path / f"{n}", vectors_with_copies(4, n)) for n in (50, 500))
+    near = Near(threshold=0.9)
+    seconds = [near.forecast(pool, len(pool), SPEED).seconds for pool in (small, large)]
+    assert 0 < seconds[0] < seconds[1] / 5
+    assert Near(threshold=0.99).forecast(large, 500, SPEED).seconds < seconds[1]
+    run(large, 0.9, unit_rows=1000)
+    assert near.forecast(large, 500, SPEED).seconds < seconds[1] / 2
+    assert near.forecast(large, 500, SPEED).kept is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"threshold": 1.5}, "threshold"),
+        ({"mode": "fast"}, "mode: unknown value 'fast'; use exact or clusters"),
+        ({"prefer": "best"}, "prefer: unknown value 'best'"),
+        ({"keep": "size"}, "keep: .* has no column 'size'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(5, 20))
+    with pytest.raises(ConfigError, match=words):
+        Near(**fields).check(pool)
+    if "keep" not in fields:
+        with pytest.raises(ConfigError, match=words):
+            raysal.dedup(pool, **fields)
