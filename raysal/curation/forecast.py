@@ -84,21 +84,21 @@ def measured_speed(pool: Pool) -> Speed:
         pool: its rows are read, unless they would come from a bucket.
 
     Returns:
-        The speed: of the fastest of several tries.
+        The speed, while other processes are as busy as they are now.
     """
     square = np.ones((SIDE, SIDE), np.float32)
     out = np.empty_like(square)
-    products = SIDE**3 / _fastest(lambda: np.matmul(square, square, out=out))
+    products = SIDE**3 / _seconds(lambda: np.matmul(square, square, out=out))
     chunk = next((one for one in pool.chunks if one.rows and not one.is_fetched), None)
     rows = np.ones((ROWS, pool.dim), np.float16) if chunk is None else chunk.vectors()[:ROWS]
-    return Speed(products=products, rows=len(rows) / _fastest(lambda: np.square(rows.astype(np.float32))))
+    return Speed(products=products, rows=len(rows) / _seconds(lambda: np.square(rows.astype(np.float32))))
 
 
-def _fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of the tries that fit into the time."""
-    best, end = np.inf, time.perf_counter() + MEASURED_S
-    while time.perf_counter() < end:
-        began = time.perf_counter()
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds that some work takes while other processes are as busy as they are now: the mean of several tries."""
+    work()
+    tries, began = 0, time.perf_counter()
+    while (passed := time.perf_counter() - began) < MEASURED_S or not tries:
         work()
-        best = min(best, time.perf_counter() - began)
-    return float(max(best, 1e-9))
+        tries += 1
+    return max(passed / tries, 1e-9)
