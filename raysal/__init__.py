@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
-    from raysal.api.curate import curate
     from raysal.api.check import check
+    from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -38,8 +38,8 @@ __all__ = [
     "Pool",
     "RaysalError",
     "Session",
-    "curate",
     "check",
+    "curate",
     "dedup",
     "embed",
     "export",
@@ -61,8 +61,8 @@ _HOMES = {
     "Pool": "raysal.pool",
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
-    "curate": "raysal.api.curate",
     "check": "raysal.api.check",
+    "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

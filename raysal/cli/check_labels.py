@@ -99,7 +99,7 @@ def check(
     twin: a copy with the suggested label. Nothing is changed. The same command again only reads what was found.
     """
     del json, debug
-    check_table_of(out, pool)
+    check_table_of(out, pool, force)
     with on_interrupt("run the same command again"), progress("starting") as report:
         from raysal.api.check import check as find
 
