@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raysal.api.balance import balance
     from raysal.api.check import check
     from raysal.api.core import core
+    from raysal.api.check import check
     from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
@@ -43,6 +44,7 @@ __all__ = [
     "balance",
     "check",
     "core",
+    "check",
     "curate",
     "dedup",
     "embed",
@@ -69,6 +71,7 @@ _HOMES = {
     "core": "raysal.api.core",
     "curate": "raysal.api.curate",
     "check": "raysal.api.check",
+    "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
     "export": "raysal.api.export",

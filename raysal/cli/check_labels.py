@@ -15,6 +15,9 @@ from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interru
 from raysal.cli.progress import progress
 from raysal.cli.tables import kept_data, kept_note
 
+COLUMNS = ("key", "given", "suggested", "score", "reason", "rank", "twin")
+"""Of the table."""
+
 
 class Method(StrEnum):
     """Which items are suspects."""
@@ -99,8 +102,9 @@ def check(
     twin: a copy with the suggested label. Nothing is changed. The same command again only reads what was found.
     """
     del json, debug
-    check_table_of(out, pool)
+    check_table_of(out, pool, force, COLUMNS)
     with on_interrupt("run the same command again"), progress("starting") as report:
+        import raysal.curation.job  # noqa: F401  (what computes is imported before garbage is looked for)
         from raysal.api.check import check as find
 
         look_now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,13 +73,14 @@ def curated(
     return Outcome(data={"pool": pool, "out": str(out), **data_of(found), **more, **kept_data(written)}, view=words)
 
 
-def check_table_of(out: Path, pool: str, force: bool) -> None:
+def check_table_of(out: Path, pool: str, force: bool, columns: Sequence[str] = ()) -> None:
     """Check where a table of a pool is to be written, before any work is done.
 
     Args:
         out: the file.
         pool: the pool, as it was given.
         force: replace the file that is there.
+        columns: of the table; by default those of what became of items.
 
     Raises:
         ConfigError: a table cannot have that name.
@@ -93,28 +94,28 @@ def check_table_of(out: Path, pool: str, force: bool) -> None:
             raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
     if out.is_dir():
         raise OutputExists(out, "is a folder", "name a file")
-    if out.exists() and not force and not _may_be_table(out):
+    if out.exists() and not force and not _may_be_table(out, columns):
         raise OutputExists(out)
 
 
-def _may_be_table(out: Path) -> bool:
+def _may_be_table(out: Path, columns: Sequence[str]) -> bool:
     """Whether a file that is there may be a table of curation: it begins as one."""
     from raysal.curation.curated import SCHEMA
     from raysal.tables import DELIMITERS, KINDS
 
-    kind = KINDS[out.suffix.lower()]
+    kind, names = KINDS[out.suffix.lower()], list(columns or SCHEMA.names)
     if kind == "parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return bool(pq.read_schema(out).names == SCHEMA.names)
+            return bool(pq.read_schema(out).names == names)
         except pa.ArrowException:
             return False
     with open(out, "rb") as file:
         start = file.read(200)
     if kind in DELIMITERS:
-        return start.startswith(DELIMITERS[kind].join(SCHEMA.names).encode())
+        return start.startswith(DELIMITERS[kind].join(names).encode())
     return start.lstrip(b"[\n").startswith(b'{"key": ') or start == b"[\n]\n"
 
 

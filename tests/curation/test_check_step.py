@@ -19,6 +19,7 @@ from tiers import deep
 
 import raysal
 from raysal.api.curate import run_step
+from raysal.cli.check_labels import COLUMNS
 from raysal.config import FleetConfig
 from raysal.curation.base import StepResult
 from raysal.curation.labels.given import read_pool_labels
@@ -405,6 +406,7 @@ def test_the_command_and_the_function_write_the_same_suspects_by_key(tmp_path: P
     assert done.code == 0
     found = raysal.check(pool, partitions=3)
     table = found.table()
+    assert table.column_names == list(COLUMNS)
     assert pa_csv.read_csv(out).to_pylist() == [
         {**row, "twin": row["twin"] or "", "score": pytest.approx(row["score"])} for row in table.to_pylist()
     ]
