@@ -126,7 +126,7 @@ class NearestCentroid:
     def _exact(
         self, rows: torch.Tensor, place: int, room: torch.Tensor, out: tuple[torch.Tensor, torch.Tensor]
     ) -> None:
-        """Of self.exact_rows rows the least |c|^2 / 2 - x c of a tile, and which centroid of the tile has it, into `out`."""
+        """Of some rows the least |c|^2 / 2 - x c of a tile, and which centroid of the tile has it, into `out`."""
         self.matrices[place].padded_products(rows, out=room)
         torch.min(torch.sub(self.halves[place * self.tile : (place + 1) * self.tile], room, out=room), 1, out=out)
 
@@ -154,7 +154,7 @@ class NearestCentroid:
         Returns:
             Of each of these pairs the least |c|^2 / 2 - x c of the tile [p], and which centroid has it [p].
         """
-        # self.exact_rows at a time: the rows that fill the last product up are any.
+        # A product at a time: the rows that fill the last product up are any.
         value, column = (
             torch.empty(len(row) + self.exact_rows),
             torch.empty(len(row) + self.exact_rows, dtype=torch.int64),
