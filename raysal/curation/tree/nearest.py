@@ -18,6 +18,8 @@ from raysal.strategies.engine.guesses import seconds
 
 TILE = 64
 """Centroids that are compared together in single precision."""
+LARGE_TILE = 4096
+"""The same on other devices than CPUs, where each call takes longer than its products."""
 EXACT_ROWS = 64
 """Rows of a product in single precision: as many as a tile of ten thousand centroids has of a block of rows, about."""
 SCREENED_ROWS = 1024
@@ -54,24 +56,25 @@ class NearestCentroid:
         """
         self.count, dim = centroids.shape
         self.width, self.device = width, torch.device(device)
+        small = self.device.type == "cpu"
+        self.tile, self.exact_rows = (TILE, EXACT_ROWS) if small else (LARGE_TILE, SCREENED_ROWS)
         mean = centroids.astype(np.float64).mean(0)
         self.origin = torch.zeros(width, device=device)
         self.origin[:dim] = torch.from_numpy(mean.astype(np.float32))
-        about = np.zeros((round_up(self.count, TILE), dim), np.float32)  # every product has one shape
+        about = np.zeros((round_up(self.count, self.tile), dim), np.float32)  # every product has one shape
         about[: self.count] = centroids - mean.astype(np.float32)
         norms = (about.astype(np.float64) ** 2).sum(1)
-        self.tiles = len(about) // TILE
-        tiles = [slice(start, start + TILE) for start in range(0, len(about), TILE)]
+        self.tiles = len(about) // self.tile
+        tiles = [slice(start, start + self.tile) for start in range(0, len(about), self.tile)]
         self.matrices = [AlignedMatrix(about[own], torch.float32, device, width=width) for own in tiles]
         self.halves = torch.from_numpy((norms / 2).astype(np.float32)).to(device)
         self.halves[self.count :] = torch.inf  # never the least
-        many = self.tiles > 2 and self.device.type == "cpu"
-        self.screen = (many and halves_pay()) if screen is None else screen
+        self.screen = (small and self.tiles > 2 and halves_pay()) if screen is None else screen
         if self.screen:
             self._lay_out_screen(torch.from_numpy(about), torch.from_numpy(norms))
 
     def _lay_out_screen(self, about: torch.Tensor, norms: torch.Tensor) -> None:
-        size = SCREENED_TILES * TILE
+        size = SCREENED_TILES * self.tile
         wide = torch.zeros(round_up(self.count, size), self.width + HALVES, dtype=torch.bfloat16)
         wide[: len(about), : about.shape[1]] = about
         wide[: len(about), self.width : self.width + 3] = _in_parts((norms / 2).float())
@@ -79,8 +82,8 @@ class NearestCentroid:
         wide[self.count :, self.width] = torch.inf
         self.columns = [wide[start : start + size].T.contiguous() for start in range(0, len(wide), size)]
         lost = (about - wide[: len(about), : about.shape[1]].float()).double().square().sum(1).sqrt()
-        self.longest = norms.sqrt().view(-1, TILE).amax(1).float()
-        self.lost = lost.view(-1, TILE).amax(1).float()
+        self.longest = norms.sqrt().view(-1, self.tile).amax(1).float()
+        self.lost = lost.view(-1, self.tile).amax(1).float()
 
     def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Find the nearest centroid of each row; of equally near ones the first.
@@ -110,19 +113,37 @@ class NearestCentroid:
             sq_norms[own] = (piece * piece).sum(1)
             if self.screen:
                 lost[own] = self._screened(piece, sq_norms[own], found[own])
-        if self.screen:
-            place, row = self._doubtful(found[:n], sq_norms[:n], lost[:n]).T.nonzero().unbind(1)
-        else:
-            place, row = torch.arange(self.tiles).repeat_interleave(n), torch.arange(n).repeat(self.tiles)
-        value, column = self._exact(about, row.to(self.device), torch.bincount(place, minlength=self.tiles).tolist())
-        row = row.to(self.device)
-        least = torch.full((n,), torch.inf, device=self.device).scatter_reduce_(0, row, value, "amin")
+        if not self.screen:
+            least, which = self._of_all(about)
+            return which[:n], (2 * least + sq_norms)[:n].clamp_min_(0)
+        place, row = self._doubtful(found[:n], sq_norms[:n], lost[:n]).T.nonzero().unbind(1)
+        value, column = self._of_pairs(about, row, torch.bincount(place, minlength=self.tiles).tolist())
+        least = torch.full((n,), torch.inf).scatter_reduce_(0, row, value, "amin")
         column = torch.where(value == least[row], column, self.count)
-        which = torch.full((n,), self.count, device=self.device).scatter_reduce_(0, row, column, "amin")
-        # Where a row is not finite, any centroid will do: who asked refuses it.
+        which = torch.full((n,), self.count).scatter_reduce_(0, row, column, "amin")
         return which.clamp_max_(self.count - 1), (2 * least + sq_norms[:n]).clamp_min_(0)
 
-    def _exact(self, about: torch.Tensor, row: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _exact(
+        self, rows: torch.Tensor, place: int, room: torch.Tensor, out: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        """Of some rows the least |c|^2 / 2 - x c of a tile, and which centroid of the tile has it, into `out`."""
+        self.matrices[place].padded_products(rows, out=room)
+        torch.min(torch.sub(self.halves[place * self.tile : (place + 1) * self.tile], room, out=room), 1, out=out)
+
+    def _of_all(self, about: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_of_pairs`, of every row with its best tile: [m] each."""
+        value = torch.empty(self.tiles, len(about), device=self.device)
+        column = torch.empty(self.tiles, len(about), dtype=torch.int64, device=self.device)
+        room = torch.empty(self.exact_rows, self.tile, device=self.device)
+        for own in slices(len(about), self.exact_rows):
+            rows = about[own]
+            for place in range(self.tiles):
+                self._exact(rows, place, room, (value[place, own], column[place, own]))
+        least, best = value.min(0)
+        # Where a row is not finite, any centroid will do: who asked refuses it.
+        return least, (column.gather(0, best[None])[0] + best * self.tile).clamp_max_(self.count - 1)
+
+    def _of_pairs(self, about: torch.Tensor, row: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Compare rows with tiles in single precision.
 
         Args:
@@ -133,22 +154,21 @@ class NearestCentroid:
         Returns:
             Of each of these pairs the least |c|^2 / 2 - x c of the tile [p], and which centroid has it [p].
         """
-        # EXACT_ROWS at a time: the rows that fill the last product up are any.
-        value = torch.empty(len(row) + EXACT_ROWS, device=self.device)
-        column = torch.empty(len(value), dtype=torch.int64, device=self.device)
-        row = torch.cat([row, row.new_zeros(EXACT_ROWS)])
-        products = torch.empty(EXACT_ROWS, TILE, device=self.device)
-        gathered = torch.empty(EXACT_ROWS, self.width, device=self.device)
+        # A product at a time: the rows that fill the last product up are any.
+        value, column = (
+            torch.empty(len(row) + self.exact_rows),
+            torch.empty(len(row) + self.exact_rows, dtype=torch.int64),
+        )
+        row = torch.cat([row, row.new_zeros(self.exact_rows)])
+        room, gathered = torch.empty(self.exact_rows, self.tile), torch.empty(self.exact_rows, self.width)
         start = 0
         for place, count in enumerate(counts):
-            halves = self.halves[place * TILE : (place + 1) * TILE]
             stop = start + count
-            for low in range(start, stop, EXACT_ROWS):
-                own = slice(low, low + EXACT_ROWS)  # what is written beyond the tile is written anew by the next
+            for low in range(start, stop, self.exact_rows):
+                own = slice(low, low + self.exact_rows)  # what is written beyond the tile is written anew by the next
                 torch.index_select(about, 0, row[own], out=gathered)
-                self.matrices[place].padded_products(gathered, out=products)
-                torch.min(torch.sub(halves, products, out=products), 1, out=(value[own], column[own]))
-            column[start:stop] += place * TILE
+                self._exact(gathered, place, room, (value[own], column[own]))
+            column[start:stop] += place * self.tile
             start = stop
         return value[:start], column[:start]
 
@@ -169,11 +189,11 @@ class NearestCentroid:
         wide[:, : self.width] = about.neg()
         wide[:, self.width : self.width + 3] = 1
         wide[:, self.width + 3 : self.width + 6] = _in_parts(sq_norms / 2)
-        room = torch.empty(len(about), SCREENED_TILES * TILE, dtype=torch.bfloat16)
+        room = torch.empty(len(about), SCREENED_TILES * self.tile, dtype=torch.bfloat16)
         for first, columns in zip(range(0, self.tiles, SCREENED_TILES), self.columns, strict=True):
             torch.mm(wide, columns, out=room)
             # The bits of positive numbers are ordered as these are. The bits of negative ones are below all.
-            least = room.view(torch.int16).view(len(about), SCREENED_TILES, TILE).amin(2)
+            least = room.view(torch.int16).view(len(about), SCREENED_TILES, self.tile).amin(2)
             found[:, first : first + SCREENED_TILES] = least[:, : self.tiles - first]
         lost: torch.Tensor = torch.linalg.vector_norm(about + wide[:, : self.width], dim=1)  # wide holds the negative
         return lost
