@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from raysal.api.balance import balance
     from raysal.api.check import check
     from raysal.api.core import core
-    from raysal.api.check import check
     from raysal.api.curate import curate
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
@@ -44,7 +43,6 @@ __all__ = [
     "balance",
     "check",
     "core",
-    "check",
     "curate",
     "dedup",
     "embed",
@@ -68,9 +66,8 @@ _HOMES = {
     "RaysalError": "raysal.errors",
     "Session": "raysal.rounds.session",
     "balance": "raysal.api.balance",
-    "core": "raysal.api.core",
-    "curate": "raysal.api.curate",
     "check": "raysal.api.check",
+    "core": "raysal.api.core",
     "curate": "raysal.api.curate",
     "dedup": "raysal.api.dedup",
     "embed": "raysal.api.embed",
