@@ -14,9 +14,9 @@ from raysal.registry import names_on_use
 
 if TYPE_CHECKING:
     from raysal.api.balance import balance
+    from raysal.api.check import check
     from raysal.api.core import core
     from raysal.api.curate import curate
-    from raysal.api.check import check
     from raysal.api.dedup import dedup
     from raysal.api.embed import embed
     from raysal.api.export import export
@@ -41,9 +41,9 @@ __all__ = [
     "RaysalError",
     "Session",
     "balance",
+    "check",
     "core",
     "curate",
-    "check",
     "dedup",
     "embed",
     "export",
