@@ -153,10 +153,11 @@ def faiss(task: Task, kind: str = "Kmeans") -> None:
     x = rows_in(task.pool)
     options = {"niter": task.iterations, "max_points_per_centroid": len(x), "seed": 1}
     made = getattr(faiss, kind)(x.shape[1], task.clusters, **options)
-    before = time.process_time()
+    start, before = time.perf_counter(), time.process_time()
     made.train(x)
-    processor = time.process_time() - before
-    times = [stats["time"] for stats in made.iteration_stats]  # from the start
+    whole, processor = time.perf_counter() - start, time.process_time() - before
+    times = [stats["time"] for stats in made.iteration_stats]  # from the start, by its own clock
+    times = [seconds * whole / times[-1] for seconds in times]  # SuperKMeans leaves something out
     reached(kind, task, times, [stats["obj"] / len(x) for stats in made.iteration_stats], processor)
 
 
