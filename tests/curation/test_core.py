@@ -105,6 +105,7 @@ def test_it_does_not_depend_on_how_it_is_cut_nor_on_what_is_looked_at(
     if cells:
         monkeypatch.setattr(guesses, "WORTHWHILE", 0)
         monkeypatch.setattr(guesses, "FEWEST_CENTRES", 5)
+        monkeypatch.setattr(guesses, "FEWEST_MISSED", 5)
     for partitions, chunk_rows in ((1, 33), (2, 64), (5, 1000)):
         pool = make_pool(tmp_path / f"{partitions}", vectors(), chunk_rows=chunk_rows)
         assert told(run_step(pool, Core(size=SIZE, **mode), partitions=partitions)) == usual

@@ -23,7 +23,7 @@ from typing import Literal, Self
 import torch
 
 from raysal.numerics import BLOCK_ROWS, round_up
-from raysal.strategies.engine.centre_cells import FEWEST_CENTRES, CentreCells
+from raysal.strategies.engine.centre_cells import FEWEST_CENTRES, FEWEST_MISSED, CentreCells
 from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.priorities import Rule
 
@@ -71,13 +71,13 @@ class Guesses:
 
     def how(self, missed: int) -> Literal["cells", "integers"] | None:
         """How the nearest of so many centres is to be guessed; None where bounds are as fast."""
-        if missed >= FEWEST_CENTRES:
+        if missed >= FEWEST_MISSED:
             return "cells"
         return "integers" if integers_pay() else None
 
-    def cells_of(self, centres: Centres, first: int) -> CentreCells | None:
-        """The cells of centres, if those from a first one on are so many that it pays to look at cells."""
-        if not self.may_have_cells or centres.count - first < FEWEST_CENTRES:
+    def cells_of(self, centres: Centres) -> CentreCells | None:
+        """The cells of centres, if they are so many that it pays to look at cells."""
+        if not self.may_have_cells or centres.count < FEWEST_CENTRES:
             return None
         self.cells = self.cells or CentreCells(centres)
         self.cells.extend(centres)
@@ -86,7 +86,7 @@ class Guesses:
     def nearest(self, centres: Centres, first: int, rows: torch.Tensor) -> torch.Tensor:
         """Guess which of the centres from a first one on is nearest to each row. Counts the pairs."""
         self.pairs += len(rows) * (centres.count - first)
-        if (cells := self.cells_of(centres, first)) is not None:
+        if self.how(centres.count - first) == "cells" and (cells := self.cells_of(centres)) is not None:
             return cells.guess_nearest(centres, first, rows)
         if self.rounded is None or self.rounded.count < centres.count:
             self.rounded = RoundedCentres.of(centres.factors[0][: centres.count])

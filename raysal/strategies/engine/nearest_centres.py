@@ -71,7 +71,7 @@ def nearest_of(rows: RowStates, factors: Factors, bound: torch.Tensor) -> tuple[
         (numbers of centres int64 [n], squared distances float64 [n]).
     """
     centres, nothing = rows.centres, torch.zeros(len(bound), dtype=torch.int64, device=bound.device)
-    if (cells := rows.guesses.cells_of(centres, 0)) is None:
+    if (cells := rows.guesses.cells_of(centres)) is None:
         able = able_tiles(rows.rule, centres, nothing, factors, bound)
     else:
         able = cells.able_tiles(centres, factors[0], bound)

@@ -115,7 +115,12 @@ def small(monkeypatch):
     monkeypatch.setattr(guesses, "integers_pay", lambda: False)
     monkeypatch.setattr(lazy, "MOST_ROWS", 60)
     monkeypatch.setattr(lazy, "ROWS_AT_FIRST", 60)
-    return lambda on: monkeypatch.setattr(guesses, "FEWEST_CENTRES", 10 if on else 10**9)
+
+    def switch(on):
+        for name in ("FEWEST_CENTRES", "FEWEST_MISSED"):
+            monkeypatch.setattr(guesses, name, 10 if on else 10**9)
+
+    return switch
 
 
 @pytest.mark.parametrize(
