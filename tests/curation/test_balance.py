@@ -173,6 +173,7 @@ VALUES: dict[str, tuple[list[Any], int]] = {
     "many": ([*range(39), None], 21),
     "real": ([*np.linspace(0, 1, 38), float("nan"), None], 21),
     "infinite": ([*range(38), float("inf"), float("-inf")], 20),
+    "far": ([*range(38), -1.7e308, 1.7e308], 3),
     "skewed": ([*range(39), 1000], 2),
     "missing": ([None] * 39 + ["a"], 2),
 }
