@@ -212,6 +212,8 @@ def test_what_a_field_names_outside_of_the_pool_is_an_input(name: str) -> None:
     fields = {one.name: str(one.type) for one in dataclasses.fields(cast("Any", STEPS[name]))}
     if any(field in OUTSIDE or "Path" in kind for field, kind in fields.items()):
         assert STEPS[name].inputs is not Step.inputs
+    for field in fields.keys() & set(OUTSIDE):
+        assert "Path" in fields[field] or "ColumnOrFile" in fields[field], "it may start from the folder of a plan"
 
 
 @each_step
