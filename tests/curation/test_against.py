@@ -182,3 +182,18 @@ def test_the_command_says_which_pool_an_item_was_dropped_for(tmp_path: Path) -> 
         assert (row["group"] < 0) == row["against"]
     words = cli("dedup", pool.path, "--against", other.path, "--threshold", 0.9, "-o", tmp_path / "again.csv").out
     assert f"and {done.json['near_other_items']} near to items of {other.path}" in words
+
+
+@pytest.mark.parametrize("rows", ["all", "kept", "dropped"])
+def test_a_table_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Any) -> None:
+    x, others = two_sets(0)
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=33, missing=[7])
+    other = make_pool(tmp_path / "other", others)
+    found = raysal.dedup(pool, threshold=0.9, against=other)
+    whole = found.table(rows)
+    monkeypatch.setattr("raysal.curation.dedup.ROWS_AT_ONCE", 7)
+    assert found.near_other > 7
+    assert found.table(rows).num_rows == whole.num_rows > 7
+    assert found.table(rows).to_pylist() == whole.to_pylist()
+    found.write(tmp_path / "out.parquet", rows)
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == whole.to_pylist()
