@@ -128,6 +128,31 @@ def test_only_what_is_new_is_compared_and_what_is_gone_is_near_to_nothing(tmp_pa
     assert compared(raysal.open_pool(pool.path), other) == 0
 
 
+def test_ranges_of_ids_without_items_have_no_near_ones(tmp_path: Path) -> None:
+    """As when an old month was removed: units of the one, of the other and of both have no item."""
+    rows, others = two_sets(4)
+    pool = make_pool(tmp_path / "pool", rows, missing=range(50, 130))
+    other = make_pool(tmp_path / "other", others, missing=range(45, 90))
+    found = run(pool, 0.8, against=other, unit_rows=25)
+    assert {key: row for key, row in said(found).items() if row[2]} == slow_against(pool, other, 0.8)
+    assert found.near_other > 3
+    assert said(run(other, 0.8, against=pool, unit_rows=25)).keys() == {f"item-{i:06d}" for i in range(45)}
+
+
+def test_an_older_generation_is_compared_with_an_older_generation(tmp_path: Path) -> None:
+    """What was found of a newer one lacks the items that are gone there."""
+    rows, others = two_sets(5)
+    pool, other = make_pool(tmp_path / "pool", rows), make_pool(tmp_path / "other", others)
+    for one, seed in ((pool, 0), (other, 1)):
+        keys = [f"item-{i:06d}" for i in np.random.default_rng(seed).permutation(len(one))[: len(one) // 2]]
+        remove_items(one.path, sorted(keys))
+    newer = [raysal.open_pool(one.path) for one in (pool, other)]
+    older = [raysal.open_pool(one.path, 0) for one in (pool, other)]
+    for own, its in ((newer[0], newer[1]), (older[0], newer[1]), (newer[0], older[1]), (older[0], older[1])):
+        found = run(own, 0.8, against=its, unit_rows=50)
+        assert {key: row for key, row in said(found).items() if row[2]} == slow_against(own, its, 0.8)
+
+
 @pytest.mark.parametrize("at", [0, 4])
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     rows, others = two_sets(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,12 @@ def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
     assert sorted(given.values()) == filled(every, 60)
     again = run_step(pool, Balance(size=60, by="class", predictions=folder))
     assert again.steps[0].resumed
+    shutil.rmtree(folder)
+    with raysal.Session(tmp_path / "run", pool) as session:
+        session.tell(dict(list(truth.items())[100:110]))
+        head = session.current_head()
+    assert raysal.predict(pool, out=folder, head=head).path == folder
+    assert not run_step(pool, Balance(size=60, by="class", predictions=folder)).steps[0].resumed, "of another head"
     remove_items(pool.path, ["item-000001"])
     with pytest.raises(FingerprintMismatch, match="predict this pool"):
         run_step(raysal.open_pool(pool.path), Balance(size=60, by="class", predictions=folder))
