@@ -148,7 +148,8 @@ def test_an_older_generation_is_compared_with_an_older_generation(tmp_path: Path
         remove_items(one.path, sorted(keys))
     newer = [raysal.open_pool(one.path) for one in (pool, other)]
     older = [raysal.open_pool(one.path, 0) for one in (pool, other)]
-    for own, its in ((newer[0], newer[1]), (older[0], newer[1]), (newer[0], older[1]), (older[0], older[1])):
+    for first, second in ((older, older), (newer, newer), (older, newer), (newer, older), (older, older)):
+        own, its = first[0], second[1]
         found = run(own, 0.8, against=its, unit_rows=50)
         assert {key: row for key, row in said(found).items() if row[2]} == slow_against(own, its, 0.8)
 
