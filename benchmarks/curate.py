@@ -30,7 +30,7 @@ from benchmarks.machine import describe, made_pool
 from raysal.config import FleetConfig
 from raysal.curation.dedup import FOLDER, find_near_duplicates
 from raysal.curation.near.folder import read_pairs
-from raysal.curation.near.job import rows_between
+from raysal.curation.near.reading import rows_between
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
 from raysal.sources.fashion_mnist import FashionMnist

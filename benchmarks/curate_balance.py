@@ -221,7 +221,7 @@ def one_pass(task: Task) -> None:
     for _ in range(2):
         for name, work in ways.items():
             start, before = time.perf_counter(), time.process_time()
-            work()
+            work()  # type: ignore[no-untyped-call]
             wall[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - before)
     facts = {name: f"{min(wall[name]):.3g} s ({min(processor[name]):.3g} s of processors)" for name in ways}

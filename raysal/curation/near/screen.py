@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysal.numerics import round_up
 from raysal.strategies.engine.distances import slack
 
 UP = 1 + 2.0**-7
 """A length times this is no less once it is rounded to bfloat16."""
 TERMS = 3
 """Numbers of bfloat16 whose sum is a number of float32, up to 2^-24 of it."""
+SHAPE = 64
+"""Sides of products are multiples of this: for each new shape, bfloat16's library compiles code for milliseconds."""
 TINY = 2.0**-100
 """Makes a sum of zeros positive."""
 
@@ -111,7 +114,11 @@ class Screen:
         Returns:
             Places in `x`, and in `rows`, of each pair.
         """
-        product = x @ self.right.index_select(0, torch.from_numpy(rows)).T
+        wanted = np.zeros(round_up(len(rows), SHAPE), np.int64)
+        wanted[: len(rows)] = rows
+        left = torch.zeros(round_up(len(x), SHAPE), x.shape[1], dtype=x.dtype)
+        left[: len(x)] = x
+        product = (left @ self.right.index_select(0, torch.from_numpy(wanted)).T)[: len(x), : len(rows)]
         # A number of a float is below zero if and only if its bits are: the largest whole number is found at once.
         bits = product.view(torch.int16 if product.dtype == torch.bfloat16 else torch.int32)
         some = (bits.amax(0) >= 0).nonzero()[:, 0] if len(x) else torch.empty(0, dtype=torch.int64)
