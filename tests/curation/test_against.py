@@ -223,3 +223,26 @@ def test_a_table_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.table(rows).to_pylist() == whole.to_pylist()
     found.write(tmp_path / "out.parquet", rows)
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == whole.to_pylist()
+
+
+@pytest.mark.parametrize("dense", [0, 10**6])
+def test_a_zero_vector_hides_no_near_one_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dense: int) -> None:
+    """It is nearer by distance than any row of a cosine below a half, and near to none by the cosine."""
+    monkeypatch.setattr("raysal.curation.near.nearest.DENSE", dense)
+    pool = make_pool(tmp_path / "pool", np.eye(4)[:1])
+    other = make_pool(tmp_path / "other", np.array([[0, 0, 0, 0], [0.35, 0.93, 0, 0], [0, 0, 1, 0]]))
+    assert said(run(pool, 0.3, against=other)) == {"item-000000": (False, "item-000001", True)}
+
+
+def test_a_step_is_done_anew_where_the_other_pool_changed(tmp_path: Path) -> None:
+    rows = vectors_with_copies(6)
+    pool, other = embedded(tmp_path, "pool", rows, 0), embedded(tmp_path, "other", rows[:5], 0)
+    step = {"name": "near", "threshold": 1, "against": str(other.path)}
+
+    def near_to_other() -> int:
+        return raysal.curate(pool, step).steps[0].reasons["near to an item of the other pool"]
+
+    assert near_to_other() == int(np.isin(rows[:, 0], rows[:5, 0]).sum())
+    assert raysal.curate(pool, step).steps[0].resumed
+    embedded(tmp_path, "other", rows[5:20], 1)
+    assert near_to_other() == int(np.isin(rows[:, 0], rows[:20, 0]).sum())

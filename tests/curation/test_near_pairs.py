@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from near_rows import METRICS, rows_with_neighbours
@@ -158,3 +159,34 @@ def test_a_long_chain_is_decided() -> None:
     n = 10_001
     found = first_independent_set(n, np.arange(n - 1), np.arange(1, n))
     assert np.array_equal(found, np.arange(n) % 2 == 0)
+
+
+def test_a_row_on_the_plane_between_cells_is_within_reach_in_spite_of_rounding() -> None:
+    """Far from zero, where products in single precision lose most: what `placed` allows for rounding is needed."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        towards = rng.standard_normal(8)
+        towards /= np.linalg.norm(towards)
+        middle = 30 * rng.standard_normal(8)
+        centroids = np.stack([middle - towards, middle + towards]).astype(np.float32)
+        across = rng.standard_normal(8)
+        beyond = middle + across - across @ towards * towards  # on the plane, up to its own rounding
+        rows = np.stack([beyond, beyond - 0.25 * towards, beyond + 0.25 * towards]).astype(np.float32)
+        cells = Cells.around(centroids, np.zeros(8, np.float32), np.eye(8, dtype=np.float32), 8)
+        distances = np.linalg.norm(rows.astype(np.float64) - rows[0], axis=1)
+        cell, reached = cells.placed(torch.from_numpy(rows), float(distances.max()))
+        pairs = set(zip(reached.row.tolist(), reached.cell.tolist(), strict=True))
+        assert {(row, int(cell[0])) for row in range(3)} <= pairs
+
+
+def test_turned_rows_are_no_farther_off_than_is_said() -> None:
+    rng = np.random.default_rng(0)
+    for dim in (3, 40):
+        axes = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
+        cells = Cells.around(np.zeros((1, dim), np.float32), np.full(dim, 0.5, np.float32), axes, dim)
+        rows = (100 * rng.standard_normal((400, dim))).astype(np.float16).astype(np.float32)
+        rows[1::2] = rows[::2] + rng.choice([0, 0.25], size=(200, dim))
+        turned = cells.turned(rows).astype(np.float64)
+        said = np.linalg.norm(turned[1::2] - turned[::2], axis=1)
+        off = np.abs(said - np.linalg.norm(rows[1::2].astype(np.float64) - rows[::2], axis=1))
+        assert 0 < off.max() <= cells.rounding(float(np.linalg.norm(rows - 0.5, axis=1).max()))

@@ -21,6 +21,7 @@ from raysal.curation.steps.near import Near
 from raysal.errors import ConfigError
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
+from raysal.sources.memory import Memory
 from raysal.types import Metric
 
 SPEED = Speed(products=1e8, rows=1e6)
@@ -164,3 +165,16 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, fields: dict
     if "keep" not in fields:
         with pytest.raises(ConfigError, match=words):
             raysal.dedup(pool, **fields)
+
+
+def test_distances_are_those_of_vectors_as_they_were_given(tmp_path: Path) -> None:
+    """A pool of the metric l2 scales large numbers down, so that its own format holds them."""
+    rows = (1e6 * np.random.default_rng(0).standard_normal((40, 8))).astype(np.float32)
+    rows[1], rows[2] = rows[0], rows[0] + np.float32(3e5) * np.eye(8, dtype=np.float32)[0]
+    pool = raysal.embed(Memory(vectors=rows, keys=[f"k{i:02d}" for i in range(40)]), out=tmp_path / "pool", metric="l2")
+    assert pool.scale != 1
+    found = raysal.curate(pool, {"name": "near", "threshold": 4e5}).steps[0].result
+    assert found.ids.tolist() == [1, 2]
+    assert found.value.tolist() == pytest.approx([0, 3e5], rel=1e-2)
+    table = raysal.dedup(pool, threshold=4e5).table("dropped")
+    assert table["distance"].to_pylist() == found.value.tolist()
