@@ -34,6 +34,8 @@ def with_home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
+ColumnOrFile = str
+"""A field of a step that names a column or a file. In a config it is a path if it has a `/`, or an ending as `.csv`."""
 PATHS = {"source": ("path", "also", "data", "keys", "catalogue"), "oracle": ("labels",), "like": ("image", "vectors")}
 """{kind of part in a config: its fields that hold a path, or a list of them}; beside them, `pool` and `probabilities`
 are paths."""

@@ -130,7 +130,7 @@ class Curated:
         return self._tables(rows)
 
     def _tables(self, rows: Rows) -> Iterator[pa.Table]:
-        targets, keys = (np.empty(0, np.int64), pa.array([], pa.string())) if rows == "kept" else self._targets()
+        targets, keys = (np.empty(0, np.int64), pa.array([], pa.large_string())) if rows == "kept" else self._targets()
         for chunk in self.pool.items(["id", "key"]):
             ids = numbers_of(chunk["id"])
             if not len(ids):
@@ -168,7 +168,7 @@ class Curated:
             pa.array(by == KEPT),
             labels.take(pa.array(by, mask=by == KEPT)),
             pa.array(reasons, pa.string()).take(pa.array(reason, mask=reason < 0)),
-            keys.take(pa.array(slot, mask=unknown)),
+            keys.take(pa.array(slot, mask=unknown)).cast(pa.string()),
             pa.array(value, mask=np.isnan(value)),
         ]
         return pa.table(columns, schema=SCHEMA)
@@ -177,12 +177,12 @@ class Curated:
         """The kept items that others were dropped for: their ids, ascending, and their keys."""
         every = [np.unique(step.result.nearest) for step in self.steps]
         wanted = np.intersect1d(np.unique(np.concatenate([np.empty(0, np.int64), *every])), self.kept_ids)
-        found = [pa.array([], pa.string())]
+        found = [pa.array([], pa.large_string())]  # all of them may be above the 2 GB of a string array
         if len(wanted):
             for chunk in self.pool.items(["id", "key"]):
                 ids = numbers_of(chunk["id"])
                 here = wanted[slice(*np.searchsorted(wanted, [ids[0], ids[-1] + 1]))] if len(ids) else wanted[:0]
-                found += taken(chunk["key"].cast(pa.string()), np.searchsorted(ids, here)).chunks
+                found += taken(chunk["key"].cast(pa.large_string()), np.searchsorted(ids, here)).chunks
         return wanted, pa.concat_arrays(found)
 
     def write(self, out: str | Path, rows: Rows = "kept", *, overwrite: bool = False) -> Written:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,6 +26,7 @@ from raysal.curation.near.sieve import cells_for, kept_without_pairs
 from raysal.curation.order import Prefer, check_threshold, order_of
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
+from raysal.numerics import slices
 from raysal.pool import Pool
 from raysal.store import Written, write_output
 from raysal.tables import EXTENSIONS, KINDS, write_tables
@@ -34,6 +37,8 @@ FOLDER = "near"
 SIEVE = "sieve"
 """Of what was found without pairs, in that folder."""
 THRESHOLD = 0.95
+ROWS_AT_ONCE = 2**17
+"""Rows of a table that are made and written together."""
 FEW = 4
 """Cells whose items are compared with a kept one, in the mode `clusters`."""
 MODES = ("exact", "clusters")
@@ -115,6 +120,10 @@ class NearDuplicates:
             the metric l2 `distance`, of vectors as they were given. With another pool also `against`: whether
             `nearest_kept` is one of its keys.
         """
+        return pa.concat_tables(self._tables(rows))
+
+    def _tables(self, rows: Rows) -> Iterator[pa.Table]:
+        """The same in pieces of `ROWS_AT_ONCE`, the last of which may be empty; all keys are in memory."""
         ids = np.concatenate([self.found.ids, self.to_other.ids])
         order = np.argsort(ids)
         other = order >= len(self.found.ids)
@@ -123,21 +132,21 @@ class NearDuplicates:
         value = np.concatenate([self.found.similarity, self.to_other.similarity])[order]
         if self.pool.metric == "l2":
             value = np.sqrt(np.maximum(-value, 0)) / self.pool.scale
-        keys = keys_of(self.pool)
-        own = keys.take(pa.array(np.searchsorted(ids[order], np.where(other, ids[order], group))))
-        columns = {
-            "key": keys,
-            "kept": pa.array(kept),
-            "group": array_of(group, pa.int64()),
-            "nearest_kept": own,
-            "similarity" if self.pool.metric == "cosine" else "distance": array_of(value, pa.float64()),
-        }
+        keys, place = keys_of(self.pool), np.searchsorted(ids[order], np.where(other, ids[order], group))
         if (near := self.listed_other()) is not None:
-            place = np.where(other, len(own) + np.cumsum(other) - 1, np.arange(len(own)))
-            every = pa.concat_arrays([own, near["near_to"].combine_chunks()])
-            columns |= {"nearest_kept": every.take(pa.array(place)), "against": pa.array(other)}
-        table = pa.table(columns)
-        return table if rows == "all" else table.filter(pa.array(kept == (rows == "kept")))
+            place = np.where(other, len(keys) + np.cumsum(other) - 1, place)
+            keys = pa.concat_arrays([keys, near["near_to"].combine_chunks().cast(pa.large_string())])
+        wanted = np.arange(len(ids)) if rows == "all" else np.flatnonzero(kept == (rows == "kept"))
+        for piece in slices(max(len(wanted), 1), ROWS_AT_ONCE):
+            own = wanted[piece]
+            columns = {
+                "key": keys.take(pa.array(own)).cast(pa.string()),
+                "kept": pa.array(kept[own]),
+                "group": array_of(group[own], pa.int64()),
+                "nearest_kept": keys.take(pa.array(place[own])).cast(pa.string()),
+                "similarity" if self.pool.metric == "cosine" else "distance": array_of(value[own], pa.float64()),
+            }
+            yield pa.table(columns if near is None else {**columns, "against": pa.array(other[own])})
 
     def write(self, out: str | Path, rows: Rows = "all", *, overwrite: bool = False) -> Written:
         """Write the table into a file.
@@ -158,8 +167,10 @@ class NearDuplicates:
         out = Path(out)
         if (kind := KINDS.get(out.suffix.lower())) is None:
             raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
-        table = self.table(rows)
-        return write_output(out, lambda path: write_tables(path, kind, table.schema, [table]), overwrite=overwrite)
+        tables = self._tables(rows)
+        first = next(tables)
+        every = itertools.chain([first], tables)
+        return write_output(out, lambda path: write_tables(path, kind, first.schema, every), overwrite=overwrite)
 
 
 def find_near_duplicates(
@@ -322,6 +333,6 @@ def ids_of(pool: Pool) -> NDArray[np.int64]:
 
 
 def keys_of(pool: Pool) -> pa.Array:
-    """The keys of all items of a pool, in order of id."""
-    pieces = [piece.cast(pa.string()) for table in pool.items(["key"]) for piece in table["key"].chunks]
-    return pa.concat_arrays([pa.array([], pa.string()), *pieces])
+    """The keys of all items of a pool, in order of id: large strings, as those of ten million URLs are above 2 GB."""
+    pieces = [piece.cast(pa.large_string()) for table in pool.items(["key"]) for piece in table["key"].chunks]
+    return pa.concat_arrays([pa.array([], pa.large_string()), *pieces])

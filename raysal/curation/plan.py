@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -215,13 +216,20 @@ def _found(steps: Sequence[Choice], folder: Path, say: Callable[[str], None] | N
         fields = dict(step.model_extra or {})
         for one in dataclasses.fields(part):  # type: ignore[arg-type]
             given = fields.get(one.name)
-            if "Path" in str(one.type) and isinstance(given, str) and isinstance(path_or_url(given), Path):
+            if isinstance(given, str) and _may_be_path(str(one.type), given):
                 path = from_config(f"steps.{at}.{one.name}", Path(given), folder)
                 fields[one.name] = str(path)
                 if say is not None and path != with_home(given):
                     say(f"steps.{at}.{one.name}: {given} is taken from the folder of the config: {path}")
         found.append(Choice(name=step.name, **fields))
     return tuple(found)
+
+
+def _may_be_path(kind: str, given: str) -> bool:
+    """Whether the text of a field of some type (`raysal.paths`) is a path."""
+    if "ColumnOrFile" in kind:
+        return os.sep in given or bool(Path(given).suffix)
+    return "Path" in kind and isinstance(path_or_url(given), Path)
 
 
 def fields_of(step: Step, place: str) -> dict[str, Any]:

@@ -128,6 +128,32 @@ def test_only_what_is_new_is_compared_and_what_is_gone_is_near_to_nothing(tmp_pa
     assert compared(raysal.open_pool(pool.path), other) == 0
 
 
+def test_ranges_of_ids_without_items_have_no_near_ones(tmp_path: Path) -> None:
+    """As when an old month was removed: units of the one, of the other and of both have no item."""
+    rows, others = two_sets(4)
+    pool = make_pool(tmp_path / "pool", rows, missing=range(50, 130))
+    other = make_pool(tmp_path / "other", others, missing=range(45, 90))
+    found = run(pool, 0.8, against=other, unit_rows=25)
+    assert {key: row for key, row in said(found).items() if row[2]} == slow_against(pool, other, 0.8)
+    assert found.near_other > 3
+    assert said(run(other, 0.8, against=pool, unit_rows=25)).keys() == {f"item-{i:06d}" for i in range(45)}
+
+
+def test_an_older_generation_is_compared_with_an_older_generation(tmp_path: Path) -> None:
+    """What was found of a newer one lacks the items that are gone there."""
+    rows, others = two_sets(5)
+    pool, other = make_pool(tmp_path / "pool", rows), make_pool(tmp_path / "other", others)
+    for one, seed in ((pool, 0), (other, 1)):
+        keys = [f"item-{i:06d}" for i in np.random.default_rng(seed).permutation(len(one))[: len(one) // 2]]
+        remove_items(one.path, sorted(keys))
+    newer = [raysal.open_pool(one.path) for one in (pool, other)]
+    older = [raysal.open_pool(one.path, 0) for one in (pool, other)]
+    for first, second in ((older, older), (newer, newer), (older, newer), (newer, older), (older, older)):
+        own, its = first[0], second[1]
+        found = run(own, 0.8, against=its, unit_rows=50)
+        assert {key: row for key, row in said(found).items() if row[2]} == slow_against(own, its, 0.8)
+
+
 @pytest.mark.parametrize("at", [0, 4])
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     rows, others = two_sets(3)
@@ -182,3 +208,18 @@ def test_the_command_says_which_pool_an_item_was_dropped_for(tmp_path: Path) -> 
         assert (row["group"] < 0) == row["against"]
     words = cli("dedup", pool.path, "--against", other.path, "--threshold", 0.9, "-o", tmp_path / "again.csv").out
     assert f"and {done.json['near_other_items']} near to items of {other.path}" in words
+
+
+@pytest.mark.parametrize("rows", ["all", "kept", "dropped"])
+def test_a_table_is_the_same_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Any) -> None:
+    x, others = two_sets(0)
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=33, missing=[7])
+    other = make_pool(tmp_path / "other", others)
+    found = raysal.dedup(pool, threshold=0.9, against=other)
+    whole = found.table(rows)
+    monkeypatch.setattr("raysal.curation.dedup.ROWS_AT_ONCE", 7)
+    assert found.near_other > 7
+    assert found.table(rows).num_rows == whole.num_rows > 7
+    assert found.table(rows).to_pylist() == whole.to_pylist()
+    found.write(tmp_path / "out.parquet", rows)
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == whole.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,7 @@ VALUES: dict[str, tuple[list[Any], int]] = {
     "many": ([*range(39), None], 21),
     "real": ([*np.linspace(0, 1, 38), float("nan"), None], 21),
     "infinite": ([*range(38), float("inf"), float("-inf")], 20),
+    "far": ([*range(38), -1.7e308, 1.7e308], 3),
     "skewed": ([*range(39), 1000], 2),
     "missing": ([None] * 39 + ["a"], 2),
 }
@@ -222,6 +224,12 @@ def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
     assert sorted(given.values()) == filled(every, 60)
     again = run_step(pool, Balance(size=60, by="class", predictions=folder))
     assert again.steps[0].resumed
+    shutil.rmtree(folder)
+    with raysal.Session(tmp_path / "run", pool) as session:
+        session.tell(dict(list(truth.items())[100:110]))
+        head = session.current_head()
+    assert raysal.predict(pool, out=folder, head=head).path == folder
+    assert not run_step(pool, Balance(size=60, by="class", predictions=folder)).steps[0].resumed, "of another head"
     remove_items(pool.path, ["item-000001"])
     with pytest.raises(FingerprintMismatch, match="predict this pool"):
         run_step(raysal.open_pool(pool.path), Balance(size=60, by="class", predictions=folder))

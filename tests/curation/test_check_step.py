@@ -422,3 +422,14 @@ def test_the_command_and_the_function_write_the_same_suspects_by_key(tmp_path: P
     wrong = cli("check", pool.path, "-o", tmp_path / "x.csv", "--labels", "colour")
     assert wrong.code == 2
     assert "no column of the pool and no file" in wrong.err
+
+
+def test_more_near_pairs_than_are_listed_are_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysal.curation.near.job.FEWEST_MOST", 10)
+    monkeypatch.setattr("raysal.curation.near.job.PAIRS_AN_ITEM", 0)
+    x = 1 + np.random.default_rng(0).uniform(0, 0.01, (60, 4))
+    pool = make_pool(tmp_path / "pool", x, labels=["a", "b"] * 30)
+    with pytest.raises(ConfigError, match=r"near: more pairs of items are that near than are listed, at 0\.9; ask for"):
+        check(pool, near=0.9)

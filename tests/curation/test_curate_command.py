@@ -172,6 +172,33 @@ def test_a_path_in_a_plan_may_start_from_its_folder(
     assert f"steps.0.keys: keys.txt is taken from the folder of the config: {folder / 'keys.txt'}" in done.err
 
 
+def test_files_and_pools_that_steps_name_may_start_from_the_folder_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plans"
+    rows = mixture(40, 8)[0]
+    make_pool(folder / "other", rows[:3])
+    (folder / "label").write_text("no labels")
+    (folder / "given.csv").write_text("key,a,b\n" + "".join(f"item-{at:06d},0.9,0.1\n" for at in range(40)))
+    (folder / "labels.csv").write_text("key,label\n" + "".join(f"item-{at:06d},a\n" for at in range(40)))
+    plan = [
+        {"name": "near", "against": "other", "threshold": 1},
+        {"name": "check", "labels": "labels.csv", "probabilities": "given.csv"},
+        {"name": "check", "labels": "label"},
+    ]
+    (folder / "plan.toml").write_text(
+        "".join("[[steps]]\n" + "".join(f"{name} = {value!r}\n" for name, value in one.items()) for one in plan)
+    )
+    pool = make_pool(tmp_path / "pool", rows, labels=["a", "b"] * 20)
+    monkeypatch.chdir(tmp_path)
+    done = cli("curate", pool.path, "--config", folder / "plan.toml", "-o", tmp_path / "kept.csv", "--json")
+    said = [step["fields"] for step in done.json["steps"]]
+    assert done.json["steps"][0]["dropped_items"] == 3
+    assert said[0]["against"] == str(folder / "other")
+    assert (said[1]["labels"], said[1]["probabilities"]) == (str(folder / "labels.csv"), str(folder / "given.csv"))
+    assert said[2]["labels"] == "label", "a plain name is a column, whatever lies beside the plan"
+
+
 def test_the_report_says_what_the_table_says_and_needs_no_other_file(pool: Pool, tmp_path: Path) -> None:
     words = ("curate", pool.path, "--config", tmp_path / "plan.toml", "--report", tmp_path / "report")
     found = raysal.curate(pool, config=tmp_path / "plan.toml")

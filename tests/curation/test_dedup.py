@@ -248,3 +248,11 @@ def test_what_is_dropped_can_be_removed_and_nothing_is_near_then(tmp_path: Path)
     assert cli("pool", "remove", pool.path, "--keys", tmp_path / "dropped.csv").code == 0
     left = raysal.dedup(tmp_path / "pool", threshold=0.9)
     assert (len(left), left.dropped) == (found["kept_items"], 0)
+
+
+def test_an_older_generation_has_the_pairs_of_what_was_removed_since(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(5))
+    remove_items(pool.path, [f"item-{i:06d}" for i in range(0, len(pool), 2)])
+    for generation in (None, 0, None):
+        opened = raysal.open_pool(pool.path, generation)
+        assert said(run(opened)) == slow(opened, 0.9, list(range(len(opened))))

@@ -96,6 +96,17 @@ def test_bytes_are_compared_where_the_pool_has_digests_of_files(tmp_path: Path) 
     assert raysal.dedup(hashed, equal=True).notes == ()
 
 
+def test_digests_that_a_pool_got_later_count(tmp_path: Path) -> None:
+    """What was found before is not read again: the pool has the same items, and knows more of them."""
+    pictures(tmp_path / "pictures")
+    raysal.embed(tmp_path / "pictures", encoder=PIXELS, out=tmp_path / "pool")
+    assert sum(raysal.curate(tmp_path / "pool", "exact").steps[0].reasons.values()) == 3
+    raysal.embed(tmp_path / "pictures", encoder=PIXELS, out=tmp_path / "pool", check="hash")
+    (step,) = raysal.curate(tmp_path / "pool", "exact").steps
+    assert step.reasons["its file has the bytes of a kept item's file"] == 1
+    assert raysal.curate(tmp_path / "pool", "exact").steps[0].resumed
+
+
 def test_rows_of_one_file_are_not_equal_for_that(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)

@@ -178,6 +178,7 @@ POOLS: dict[str, NDArray[np.float32]] = {
     "equal": np.ones((40, 8), np.float32),
     "one": np.ones((1, 8), np.float32),
     "zeros": np.zeros((30, 8), np.float32),
+    "broken": np.ones((20, 8), np.float32),
 }
 
 
@@ -186,7 +187,8 @@ POOLS: dict[str, NDArray[np.float32]] = {
 def test_a_degenerate_pool_has_a_result(tmp_path: Path, name: str, fields: dict[str, Any], kind: str) -> None:
     rows = POOLS[kind]
     labels = [f"class-{at % 2}" for at in range(len(rows))]
-    pool = make_pool(tmp_path / "pool", rows, chunk_rows=16, labels=labels)
+    missing = range(len(rows)) if kind == "broken" else ()
+    pool = make_pool(tmp_path / "pool", rows, chunk_rows=16, labels=labels, missing=missing)
     (planned,) = plan_of(step(name, fields))
     planned.step.check(pool)
     with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
@@ -212,6 +214,8 @@ def test_what_a_field_names_outside_of_the_pool_is_an_input(name: str) -> None:
     fields = {one.name: str(one.type) for one in dataclasses.fields(cast("Any", STEPS[name]))}
     if any(field in OUTSIDE or "Path" in kind for field, kind in fields.items()):
         assert STEPS[name].inputs is not Step.inputs
+    for field in fields.keys() & set(OUTSIDE):
+        assert "Path" in fields[field] or "ColumnOrFile" in fields[field], "it may start from the folder of a plan"
 
 
 @each_step

@@ -306,3 +306,10 @@ def test_the_command_refuses_what_it_cannot_read(tmp_path: Path, words: tuple[st
     pool = make(tmp_path / "pool")
     refused(cli("filter", pool.path, *words, "-o", tmp_path / "out.csv"), said_of_it)
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_column_of_texts_has_no_lowest_though_its_first_chunk_has_none(tmp_path: Path) -> None:
+    pool = make(tmp_path / "pool", chunk_rows=40, text=[None] * 40 + ["a"] * 80, number=[None] * 40 + [*range(80)])
+    with pytest.raises(ConfigError, match=r"filter\.lowest\.text: the column is string"):
+        raysal.filter(pool, lowest={"text": 0.1})
+    assert sorted(said(raysal.filter(pool, lowest={"number": 0.1}))) == [f"k{i:03d}" for i in range(40, 48)]

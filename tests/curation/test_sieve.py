@@ -131,3 +131,17 @@ def test_with_few_cells_each_dropped_item_is_near_to_a_kept_one(tmp_path: Path) 
     assert np.allclose(some.similarity, np.einsum("nd,nd->n", x, x[some.nearest]), atol=1e-6)
     assert (some.similarity[~some.kept] >= 0.9).all()
     assert some.kept.sum() >= exact.kept.sum()
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_of_two_kept_ones_that_are_as_near_the_lowest_id_is_named_whichever_batch_has_it(
+    tmp_path: Path, later: int
+) -> None:
+    rows = np.zeros((40, 40), np.float32)
+    rows[3:, 3:] = np.eye(37)  # far from all
+    rows[0, :2], rows[1, :2], rows[2, :2] = (1, 0.5), (1, -0.5), (1, 0)
+    pool = make_pool(tmp_path / "pool", rows)
+    items = np.array([1 - later, *range(3, 40), later, 2])
+    found = by_sieve(pool, tmp_path / "sieve", 0.85, items, unit_rows=8)
+    assert (found.kept[:3].tolist(), found.nearest[2]) == ([True, True, False], 0)
+    assert equal(found, from_pairs(pool, tmp_path / "pairs", 0.85, items))

@@ -282,3 +282,16 @@ def test_default_levels() -> None:
     assert Levels.of(5000, None, 10).clusters == (500, 50)
     assert Levels.of(9, None, 10).clusters == (1,)
     assert Levels.of(7, (20, 5), 10).clusters == (7, 5)
+
+
+def test_many_clusters_without_rows_are_filled_alike_on_any_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a partition offers rows for: what several offer together is more than what one does."""
+    monkeypatch.setattr(kmeans, "SPARE", 16)
+    x = np.ones((600, DIM), np.float32)
+    x[::4] = rows(n=150)
+    pool = make_pool(tmp_path / "pool", x, chunk_rows=64)
+    one = tree(pool, tmp_path / "one", (120, 8))
+    for partitions in (2, 5):
+        assert same(one, tree(pool, tmp_path / f"{partitions}", (120, 8), partitions=partitions))

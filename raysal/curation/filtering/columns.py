@@ -5,10 +5,8 @@ The tests are those of `raysal.narrowing.predicates`. Columns are read chunk by 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raysal.curation.sizes import whole_share
 from raysal.embedding.measures import MEASURES
 from raysal.errors import ConfigError
 from raysal.narrowing.predicates import passing_values
@@ -108,7 +107,8 @@ def check_columns(pool: Pool, field: str, names: Iterable[str], *, numbers: bool
                 fix = f"embed the source into another pool with --measure {name}; {fix}"
             raise ConfigError(place, "the pool has no such column", fix)
         if numbers:
-            kind = next((table[name].type for table in pool.items([name]) if len(table)), pa.null())
+            kinds = (table[name].type for table in pool.items([name]))  # a chunk may have no value at all
+            kind = next((one for one in kinds if not pa.types.is_null(one)), pa.null())
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
                 raise ConfigError(place, f"the column is {kind}, and no share of it is lowest", "name one of numbers")
 
@@ -207,8 +207,3 @@ def beyond(values: NDArray[np.float64], share: float, *, lowest: bool) -> NDArra
     signed = there if lowest else -there
     last = np.partition(signed, count := whole_share(share, len(there)))[count]
     return np.asarray(values < last if lowest else values > -last)
-
-
-def whole_share(share: float, n: int) -> int:
-    """floor(share * n), of a share as the decimal that it is written as: 0.07 of 100 is 7."""
-    return math.floor(Fraction(str(share)) * n)

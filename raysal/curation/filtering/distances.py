@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.context import LabelledVectors
-from raysal.curation.filtering.columns import whole_share
+from raysal.curation.sizes import whole_share
 from raysal.fleet import Fleet, Partition, vectors_below
 from raysal.narrowing.outliers import fit_gaussians, store_knn_distances, store_mahalanobis_distances
 from raysal.scoring.novelty.base import FittedNovelty, Novelty

@@ -5,7 +5,6 @@ labels, hashes ──▶ heads ──▶ tally ──▶ joint ──▶ suspect
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from raysal.curation.labels.base import Checker, Estimate, Floats, How, Score, Suspects, Whole, checked
 from raysal.curation.labels.given import MISSING
 from raysal.curation.labels.held_out import CODES, Heads, fit_heads, fold_of, probabilities
+from raysal.curation.sizes import share_or_more
 from raysal.fleet import Fleet, Partition, vectors_of
 from raysal.rng import item_uniform
 
@@ -139,7 +139,7 @@ def find(fleet: Fleet, judged: Judged, *, how: How, score: Score, share: float |
     thresholds = checker.thresholds(tally)
     joint = np.add.reduce(fleet.each(joint_part, judged, thresholds))
     estimate = checker.estimate(tally, joint)
-    limits = np.array([math.ceil(share * estimate.labelled)]) if share is not None else estimate.limits[how]
+    limits = np.array([share_or_more(share, estimate.labelled)]) if share is not None else estimate.limits[how]
     rule = Rule(how, np.asarray(limits, np.int64), score)
     found = Suspects.joined(fleet.each(suspects_part, judged, thresholds, estimate, rule))
     return Found(estimate, found.first_of_groups(rule.limits), estimate.labelled)

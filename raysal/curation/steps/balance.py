@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
+from raysal.curation.sizes import check_size, size_of
 from raysal.curation.tree.files import Tree
 from raysal.curation.tree.groups import Groups, groups_of_column, groups_of_predictions, predictions_of
 from raysal.curation.tree.kmeans import ROWS_A_CENTROID, SHARES
@@ -82,9 +83,7 @@ class Balance(Step):
     """ranges that numbers of a column are cut into"""
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.size, int) or self.size < 1 or self.size.is_integer()
-        if isinstance(self.size, bool) or not (self.size > 0 and whole):
-            raise ConfigError("size", f"{self.size!r} is no number of items", "use 1 or more, or a share as 0.1")
+        check_size(self.size)
         for name in self.names:
             if name not in (CLUSTERS, CLASS, DENSITY) and not (name.startswith(COLUMN) and len(name) > len(COLUMN)):
                 fix = "use clusters, class, density, or column:NAME"
@@ -138,7 +137,7 @@ class Balance(Step):
             seconds += rows * (k * pool.dim / (2 * speed.products) + 1 / speed.rows)
         if DENSITY in self.names:
             seconds += left * (NearestNeighbours().sample * pool.dim / speed.products + 1 / speed.rows)
-        return Forecast(kept=self._wanted(left), seconds=seconds)
+        return Forecast(kept=size_of(self.size, left), seconds=seconds)
 
     def apply(self, work: Work) -> StepResult:
         """Put what is left in the order of turns, and keep the first."""
@@ -151,12 +150,9 @@ class Balance(Step):
         groupings = [self._grouping(work, ids, name, tree) for name in self.names if name != DENSITY]
         groups = [level for grouping in groupings for level in grouping.levels]
         place = turns(groups, self._order(work, ids, tree), derive(work.key, "turns"))
-        dropped = place >= self._wanted(len(ids))
+        dropped = place >= size_of(self.size, len(ids))
         value = (place[dropped] + 1).astype(np.float64)
         return StepResult.of(ids[dropped], self._reason(), value=value, facts=_facts(groupings, ~dropped))
-
-    def _wanted(self, left: int) -> int:
-        return min(int(self.size) if self.size >= 1 else max(int(np.ceil(self.size * left)), min(left, 1)), left)
 
     def _reason(self) -> str:
         what = {CLUSTERS: "cluster", CLASS: "class", DENSITY: "surroundings"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -23,9 +24,11 @@ from raysal.curation.labels.passes import Found, Judged, find, held_out_heads
 from raysal.curation.labels.several import SeveralLabels
 from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
+from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.order import check_threshold
 from raysal.errors import ConfigError, UnknownName
 from raysal.labels.confusable import confusable
+from raysal.paths import ColumnOrFile
 from raysal.pool import Pool
 from raysal.pool.owners import has_parts
 from raysal.rng import derive
@@ -62,11 +65,11 @@ class Check(Step):
     an item in both.
     """
 
-    labels: str = "label"
+    labels: ColumnOrFile = "label"
     """a column that the pool carries, a label file, or a run directory"""
     several: bool = False
     """an item has several labels, `a|b`, or `-` for none"""
-    probabilities: str | None = None
+    probabilities: Path | None = None
     """a file or folder of predictions that were made without the items' own labels, in place of heads"""
     folds: int = 5
     sample: int = 20_000
@@ -169,7 +172,11 @@ class Check(Step):
         if self.near is None:
             return []
         similarity, folder = check_threshold(self.near, work.pool), work.pool.path / FOLDER
-        done = find_near_pairs(work.pool, work.fleet, folder, similarity, report=work.report)
+        try:
+            done = find_near_pairs(work.pool, work.fleet, folder, similarity, report=work.report)
+        except TooManyPairs:
+            problem = f"more pairs of items are that near than are listed, at {self.near:g}"
+            raise ConfigError("near", problem, "ask for nearer ones, or leave it out for equal vectors alone") from None
         return read_pairs(folder, done.plan, similarity)
 
     def _judged(

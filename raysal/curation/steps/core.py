@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.core.picks import KeptPicks
+from raysal.curation.sizes import check_size, size_of
 from raysal.errors import ConfigError
 from raysal.fleet import exclude, vectors_of
 from raysal.numerics import round_up
@@ -75,8 +75,7 @@ class Core(Step):
     REASON: ClassVar[str] = "covered by a kept item"
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not self.size > 0 or (self.size >= 1 and self.size != int(self.size)):
-            raise ConfigError("size", f"{self.size!r} is no number of items", "use 1 or more, or a share as 0.1")
+        check_size(self.size)
         if self.mode not in ("exact", "levels"):
             raise ConfigError("mode", f"unknown value {self.mode!r}", "use exact or levels")
         if isinstance(self.epsilon, bool) or not EPSILONS[0] <= self.epsilon <= EPSILONS[1]:
@@ -90,14 +89,14 @@ class Core(Step):
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
         """The size; a product of all rows with all that are kept, and some passes."""
-        kept = self._wanted(left)
+        kept = size_of(self.size, left)
         products = 0.0 if kept == left else PRODUCTS * left * kept * round_up(pool.dim)
         return Forecast(kept=kept, seconds=products / speed.products + PASSES * left / speed.rows)
 
     def apply(self, work: Work) -> StepResult:
         """Pick the items to keep, then find the nearest of them for each other one."""
         ids = work.ids_left
-        size, given = self._wanted(len(ids)), self._given(work)
+        size, given = size_of(self.size, len(ids)), self._given(work)
         if len(given) > size:
             problem = f"{size:,} is less than the {len(given):,} items that have a value in {self.always!r}"
             raise ConfigError("size", problem, "ask for more, or leave out always")
@@ -125,9 +124,6 @@ class Core(Step):
             facts=self._facts(work.pool, size, value),
             listed=self._listed(work.pool, centres[:size], gaps),
         )
-
-    def _wanted(self, left: int) -> int:
-        return min(int(self.size) if self.size >= 1 else max(math.ceil(self.size * left), min(left, 1)), left)
 
     def _given(self, work: Work) -> NDArray[np.int64]:
         """Ids of the items that are always kept, ascending."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
-from raysal.curation.equal import REASONS, find_equal
+from raysal.curation.equal import REASONS, digest_of_files, find_equal
 from raysal.curation.order import Prefer, check_order, order_of
 from raysal.pool import Pool
 
@@ -34,6 +36,10 @@ class Exact(Step):
     def check(self, pool: Pool) -> None:
         """As of `Step`."""
         check_order(pool, self.keep, self.prefer)
+
+    def inputs(self, pool: Pool) -> Mapping[str, Any]:
+        """The digests of files that the pool has: `raysal embed --check hash` may add some to a pool that is there."""
+        return {"files": digest_of_files(pool)}
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
         """As of `Step`; how many are kept is not known before."""

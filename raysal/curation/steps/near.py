@@ -17,6 +17,7 @@ from raysal.curation.near.sieve import cells_for
 from raysal.curation.order import Prefer, check_order, check_threshold
 from raysal.paths import path_or_url
 from raysal.pool import Pool, open_pool
+from raysal.sources.places import PathOrUrl
 
 LEADING = 0.5
 """Share of the numbers of a vector that most comparisons look at; of mixtures of images 125 of 256."""
@@ -51,7 +52,7 @@ class Near(Step):
     """or `smallest`"""
     mode: Mode = "exact"
     """or `clusters`, for what is too large: approximate"""
-    against: str | None = None
+    against: PathOrUrl | None = None
     """another pool, its path or URL: items that are near to one of it are dropped first"""
 
     def check(self, pool: Pool) -> None:

@@ -153,7 +153,8 @@ def _cut(found: _Values, bins: int) -> Groups:
     """Ranges of equal width of numbers of which some are finite."""
     numbers = np.array([value for value in found.values if value is not None], np.float64)
     finite = numbers[np.isfinite(numbers)]
-    edges = np.linspace(finite.min(), finite.max(), bins + 1)
+    # Of halves: the difference of two floats may be more than one holds.
+    edges = 2 * np.linspace(finite.min() / 2, finite.max() / 2, bins + 1)
     filled, of_value = np.unique(np.searchsorted(edges[1:-1], numbers, side="right"), return_inverse=True)
     names = [f"{edges[at]:g} to {edges[at + 1]:g}" for at in filled]
     if None in found.values:

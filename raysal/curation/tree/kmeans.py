@@ -30,7 +30,7 @@ in 5.5 passes the objective is that of 7 to 8 iterations over all rows."""
 ROWS_A_CENTROID = 256
 """Training rows for each centroid, at most."""
 SPARE = 256
-"""Rows that a partition offers to centroids without rows, at most."""
+"""Rows that a partition offers to centroids without rows, at most; and centroids that move to one in an iteration."""
 MOST_BITS = {"cosine": 0, "l2": 16}
 """The largest number of a row is at most 2 to this: 1, and what float16 holds."""
 
@@ -183,8 +183,9 @@ def _means(look: Look, seen: list[Seen]) -> NDArray[np.float32]:
 
 def _drawn(fleet: Fleet, seen: list[Seen], count: int) -> NDArray[np.float32]:
     """Vectors of the rows that come first of those that partitions offer, at most `count`, first in the order of id."""
+    # No more than one partition offers: of later ones it has offered none, and several have offered some.
     offered, arrival = (np.concatenate([part[place] for part in seen]) for place in (2, 3))
-    first = np.lexsort((offered, arrival))[:count]
+    first = np.lexsort((offered, arrival))[: min(count, SPARE)]
     return np.concatenate([found[1] for found in fleet.each(vectors_of, np.sort(offered[first]))])
 
 

@@ -29,7 +29,8 @@ def distinct_rows(x: NDArray[np.float32], threads: int = 1) -> tuple[NDArray[np.
         some = x[own] + np.float32(0)  # no negative zeros: equal rows have equal bytes
         return hashes_of(some.view(np.uint32).astype(np.uint64), odd)
 
-    hashes = np.concatenate(shared_out(hashes_in, [*slices(len(x), DRIVER_ROWS)], threads))
+    found = shared_out(hashes_in, [*slices(len(x), DRIVER_ROWS)], threads)
+    hashes = np.concatenate([np.empty(0, np.uint64), *found])
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     if len(first) < len(x) and not np.array_equal(x[first[inverse]], x):  # two rows of one hash
         whole = (x + np.float32(0)).view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0]
