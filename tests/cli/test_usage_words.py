@@ -30,7 +30,7 @@ def test_a_value_is_refused_in_plain_words(words: tuple[object, ...], said: str)
 
 
 def test_no_word_of_help_is_taken_for_markup() -> None:
-    """What stands in brackets, as `[[steps]]`, may be a style to what prints help, and is lost then; `\\[` is a bracket."""
+    """What stands in brackets may be a style to what prints help, and is lost then, unless it is escaped."""
     waiting: list[click.Command] = [typer.main.get_command(app_for())]
     said = 0
     while waiting:
