@@ -47,13 +47,14 @@ class Cells:
     """distances of centroids [c, c]"""
 
     @classmethod
-    def of(cls, sample: NDArray[np.float32], count: int, key: int) -> Self:
+    def of(cls, sample: NDArray[np.float32], count: int, key: int, *, iterations: int = ITERATIONS) -> Self:
         """Cluster a sample of the rows that are to be compared.
 
         Args:
             sample: [n, d], n >= 1, as rows are compared: of unit length where the metric is the cosine.
             count: of cells, at most.
             key: of the randomness.
+            iterations: of the clustering.
 
         Returns:
             The cells, the same for the same arguments.
@@ -65,7 +66,7 @@ class Cells:
         turned = (sample - origin) @ axes[:, ::-1].astype(np.float32)
         share = np.cumsum(np.maximum(variance[::-1], 0))
         enough = int(np.searchsorted(share, LEADING_SHARE * share[-1])) + 1
-        centroids = k_means(turned, count, key, iterations=ITERATIONS).centroids
+        centroids = k_means(turned, count, key, iterations=iterations).centroids
         leading = min(round_up(enough), sample.shape[1])
         return cls.around(centroids.astype(np.float32), origin, axes[:, ::-1].astype(np.float32), leading)
 

@@ -11,18 +11,20 @@ import numpy as np
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.dedup import FEW, FOLDER, THRESHOLD, Mode, NearDuplicates, check_mode, find_near_duplicates
 from raysal.curation.near.against import check_against
-from raysal.curation.near.job import pairs_are_there
-from raysal.curation.near.reading import UNIT_CELLS
+from raysal.curation.near.foreseen import A_NEAR_PAIR, A_VALUE, CLUSTERING, foreseen
+from raysal.curation.near.job import most_pairs, pairs_are_there
+from raysal.curation.near.reading import ROWS_A_CELL, UNIT_CELLS
 from raysal.curation.near.sieve import cells_for
 from raysal.curation.order import Prefer, check_order, check_threshold
+from raysal.numerics import ceil_div
 from raysal.paths import path_or_url
 from raysal.pool import Pool, open_pool
 from raysal.sources.places import PathOrUrl
 
 LEADING = 0.5
 """Share of the numbers of a vector that most comparisons look at; of mixtures of images 125 of 256."""
-L2_SHARE = 0.15
-"""Share of all pairs that bounds leave in a pool of the metric l2, where a distance says little without the rows."""
+SHARE = 0.15
+"""Share of all pairs that bounds leave where no sample says it."""
 BEFORE_PAIRS = 3e-6
 """Seconds an item for what comes before and after comparisons, in which files are read and pairs sorted."""
 REASONS = ("near-duplicate of a kept item", "near to an item of the other pool")
@@ -69,20 +71,26 @@ class Near(Step):
         return {} if (other := self._other()) is None else {"against": other.fingerprint}
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
-        """As of `Step`; how many are kept is not known before."""
+        """As of `Step`, from a sample of the pool; how many are kept is not known before."""
         n, other = len(pool), self._other()
-        similarity = check_threshold(self.threshold, pool)
-        share = min(1.0, 2 * (1 - similarity)) if pool.metric == "cosine" else L2_SHARE
+        similarity, numbers = check_threshold(self.threshold, pool), speed.rows * pool.dim
+        there = self.mode == "exact" and pairs_are_there(pool, pool.path / FOLDER, similarity)
+        seen = None if there and other is None else foreseen(pool, similarity)
+        share, near = (SHARE, 0.0) if seen is None else seen
         products = 0.0 if other is None else n * len(other) * pool.dim * LEADING * share
-        cells = cells_for(left, FEW) if self.mode == "clusters" else UNIT_CELLS
+        cells, pairs = 0, 0.0
         if self.mode == "clusters":
+            cells = cells_for(left, FEW)
             products += left * left * pool.dim * LEADING * FEW / cells
-        elif not pairs_are_there(pool, pool.path / FOLDER, similarity):
+        elif not there:
+            cells = min(UNIT_CELLS, ceil_div(n, ROWS_A_CELL))
             products += n * n / 2 * pool.dim * LEADING * share
-        else:
-            cells = 0
+            pairs = min(near * n * n / 2, most_pairs(n))
+        passed = n * cells * A_VALUE + min(n / (UNIT_CELLS * ROWS_A_CELL), 1) * CLUSTERING * (cells > 0)
+        passed += pairs * pool.dim * A_NEAR_PAIR
         products += n * pool.dim * (cells + pool.dim)
-        return Forecast(kept=None, seconds=products / speed.products + n / speed.rows + n * BEFORE_PAIRS)
+        seconds = products / speed.products + passed / numbers + n / speed.rows + n * BEFORE_PAIRS
+        return Forecast(kept=None, seconds=seconds)
 
     def apply(self, work: Work) -> StepResult:
         """As of `Step`; also raises `FingerprintMismatch` for another pool that cannot be compared."""
