@@ -89,7 +89,8 @@ class Choice(BaseModel):
             if values.setdefault(field, value) != value:
                 problem = f"{values[field]!r}, and the name says {value!r}"
                 raise ConfigError(f"{place}.{field}", problem, "give one of them")
-        places = {f.name: str(f.type) for f in dataclasses.fields(cls) if "Path" in str(f.type)}  # type: ignore[arg-type]
+        types = {f.name: str(f.type) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        places = {name: kind for name, kind in types.items() if "Path" in kind}
         for name in values:
             if name in places:
                 given = values[name]
@@ -99,6 +100,9 @@ class Choice(BaseModel):
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
+            kind = types[name]
+            if isinstance(values[name], bool) and "bool" not in kind and ("float" in kind or "int" in kind):
+                raise ConfigError(f"{place}.{name}", f"is no number, got {values[name]}", "write one, as 3 or 0.5")
         self._check_given(head, cls, values, place)
         try:
             return validator_of(cls).validate_python(values, context=Origin(place, registry))

@@ -111,3 +111,15 @@ def from_config(field: str, path: Path, folder: Path) -> Path:
 def _is_there(path: Path) -> bool:
     """Whether there is something at a path, or a pattern matches."""
     return os.path.lexists(path) or (glob.has_magic(str(path)) and any(glob.iglob(str(path), recursive=True)))
+
+
+def pool_around(place: Path) -> Path | None:
+    """The pool that a place on this machine lies in, whose files are its own.
+
+    Args:
+        place: a file or a folder, there or not.
+
+    Returns:
+        The directory of the pool; None where it lies in none.
+    """
+    return next((folder for folder in place.absolute().parents if (folder / "pool.json").exists()), None)

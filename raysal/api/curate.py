@@ -91,7 +91,10 @@ def run_step(pool: str | Path | Pool, step: AnyStep, **options: Any) -> Curated:
     Raises:
         RaysalError: as `run_steps`.
     """
-    return run_steps(pool, step, place="step", **options)
+    from raysal.curation.registry import STEPS
+
+    name = step if isinstance(step, str) else step.get("name") if isinstance(step, Mapping) else STEPS.name_of(step)
+    return run_steps(pool, step, place=str(name or "step"), **options)
 
 
 def run_steps(

@@ -37,7 +37,7 @@ def curate(
     ] = None,
     config: Annotated[
         Path | None,
-        Option(help="The plan: a TOML file with [[steps]], as configs/curate.toml. (Default: exact, near.)"),
+        Option(help="The plan: a TOML file, as configs/curate.toml. (Default: exact, near.)"),
     ] = None,
     rows: RowsOption = Rows.kept,
     report: Annotated[
@@ -85,7 +85,9 @@ def curate(
         if report is not None:
             from raysal.report.curation_writing import check_place
 
-            check_place(report, force)
+            pages = check_place(report, force)
+            if out is not None and out.absolute() in [page.absolute() for page in pages]:
+                raise ConfigError("--report", f"would be written over {out}, the table", "name another file")
         loaded = None if config is None else load_plan(config, note)
         steps = plan_of(DEFAULT_STEPS if loaded is None else loaded.steps)
         number = seed if seed is not None else 0 if loaded is None else loaded.seed
@@ -109,9 +111,9 @@ def curate(
             from raysal.report.curation_writing import write_curation_report
 
             told("report", 0, 0)
-            pages = [str(path) for path in write_curation_report(found, report, overwrite=force)]
-            words += f"\nreport: {', '.join(pages)}"
-            data |= {"report": pages}
+            written_pages = [str(path) for path in write_curation_report(found, report, overwrite=force)]
+            words += f"\nreport: {', '.join(written_pages)}"
+            data |= {"report": written_pages}
     return Outcome(data={**data, **data_of(found)}, view=words)
 
 
@@ -136,7 +138,7 @@ def plan_text(items: int, steps: Sequence[PlannedStep], lines: Sequence[PlanLine
         cells.append((f"{step.label}", f"{kept} of {line.items:,} kept", took, f"({fields})" if fields else ""))
     widths = [max(len(row[at]) for row in cells) for at in range(4)]
     total = sum(line.seconds for line in lines)
-    head = f"{items:,} items, {len(cells)} step{'s' * (len(cells) > 1)}, about {seconds_text(total)}"
+    head = f"{items:,} item{'s' * (items != 1)}, {len(cells)} step{'s' * (len(cells) > 1)}, about {seconds_text(total)}"
     rows = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
     return "\n".join([head, *(f"  {row}" for row in rows)])
 

@@ -14,6 +14,7 @@ from raysal.cli.output import Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
 from raysal.errors import OutputExists
+from raysal.paths import pool_around
 
 if TYPE_CHECKING:
     from raysal.curation.curated import Curated
@@ -80,7 +81,7 @@ def check_table_of(out: Path, pool: str, force: bool, columns: Sequence[str] = (
         out: the file.
         pool: the pool, as it was given.
         force: replace the file that is there.
-        columns: of the table; by default those of what became of items.
+        columns: with which the table begins; by default those of what became of items.
 
     Raises:
         ConfigError: a table cannot have that name.
@@ -89,9 +90,8 @@ def check_table_of(out: Path, pool: str, force: bool, columns: Sequence[str] = (
     """
     check_output(out)
     check_no_source(out, pool)
-    for folder in out.absolute().parents:
-        if (folder / "pool.json").exists():
-            raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
+    if (folder := pool_around(out)) is not None:
+        raise OutputExists(out, f"lies in the pool {folder}, whose files are its own", "name a file elsewhere")
     if out.is_dir():
         raise OutputExists(out, "is a folder", "name a file")
     if out.exists() and not force and not _may_be_table(out, columns):
@@ -109,7 +109,7 @@ def _may_be_table(out: Path, columns: Sequence[str]) -> bool:
         import pyarrow.parquet as pq
 
         try:
-            return bool(pq.read_schema(out).names == names)
+            return bool(pq.read_schema(out).names[: len(names)] == names)
         except pa.ArrowException:
             return False
     with open(out, "rb") as file:

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from raysal.cli.curation import check_table_of
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, Force, PoolPath, place
 from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
 from raysal.cli.progress import progress
-from raysal.cli.tables import check_no_source, check_output, kept_data, kept_note
+from raysal.cli.tables import kept_data, kept_note
+from raysal.errors import ConfigError
 
 if TYPE_CHECKING:
     from raysal.curation.dedup import NearDuplicates
+
+
+COLUMNS = ("key", "kept", "group", "nearest_kept")
+"""With which a table begins."""
 
 
 class Prefer(StrEnum):
@@ -47,12 +53,12 @@ def dedup(
         Option("--out", "-o", help="Write what became of every item to a .parquet, .csv, .tsv, .jsonl or .json file."),
     ],
     threshold: Annotated[
-        float,
+        float | None,
         Option(
             help="The cosine from which on two items are near-duplicates, above 0 and up to 1; in a pool of the metric "
-            "l2 the distance up to which they are."
+            "l2 the distance up to which they are. (Default: 0.95.)"
         ),
-    ] = 0.95,
+    ] = None,
     keep: Annotated[
         str | None,
         Option(
@@ -107,15 +113,16 @@ def dedup(
     once the pool grew, compares only what was not compared before.
     """
     del json, debug
-    check_output(out)
-    check_no_source(out, pool)
+    if equal and threshold is not None:
+        raise ConfigError("--threshold", "is of near items, and --equal looks for equal ones", "leave out one of them")
+    check_table_of(out, pool, force, COLUMNS)
     with on_interrupt("run the same command again to go on"), progress("starting") as report:
         from raysal.api.dedup import dedup as find
 
         look_now()
         found = find(
-            pool, threshold=threshold, keep=keep, prefer=prefer.value, mode=mode.value, against=against, equal=equal,
-            partitions=partitions, backend=backend.value, address=address, report=report,
+            pool, threshold=0.95 if threshold is None else threshold, keep=keep, prefer=prefer.value, mode=mode.value,
+            against=against, equal=equal, partitions=partitions, backend=backend.value, address=address, report=report,
         )  # fmt: skip
         written = found.write(out, rows.value, overwrite=force)
     data: dict[str, object] = {

@@ -57,7 +57,7 @@ def forecast_plan(
         Damaged: a file of a finished step is not as it was written.
     """
     for planned in plan:
-        planned.step.check(pool)
+        planned.check(pool)
     finished = finished_steps(pool, plan, seed=seed, home=home)
     if speed is None and len(finished) < len(plan):
         speed = measured_speed(pool)
@@ -67,7 +67,8 @@ def forecast_plan(
             foreseen = Forecast(kept=finished[at], seconds=0.0)
         else:
             assert speed is not None, "it is measured where a step is not finished"
-            foreseen = planned.step.forecast(pool, left, speed)
+            with planned.naming_errors():
+                foreseen = planned.step.forecast(pool, left, speed)
         lines.append(
             PlanLine(
                 label=planned.label, items=left, kept=foreseen.kept, seconds=foreseen.seconds, done=at < len(finished)

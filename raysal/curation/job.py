@@ -63,7 +63,7 @@ def curate_pool(
     """
     started, report = time.perf_counter(), report or no_report
     for planned in plan:
-        planned.step.check(pool)
+        planned.check(pool)
     ids = ids_of(pool)
     left = np.ones(len(ids), bool)
     done: list[StepDone] = []
@@ -88,7 +88,8 @@ def curate_pool(
                     report=_told(report, planned.label),
                 )
                 begun = time.perf_counter()
-                result = planned.step.apply(work)
+                with planned.naming_errors():
+                    result = planned.step.apply(work)
                 check_result(result, ids, left, planned.label)
                 findings.write(digest, record, result, time.perf_counter() - begun)
             found = findings.read(digest)

@@ -19,12 +19,13 @@ Prefer = Literal["largest", "smallest"]
 PREFER = ("largest", "smallest")
 
 
-def check_threshold(threshold: float, pool: Pool) -> float:
+def check_threshold(threshold: float, pool: Pool, field: str = "threshold") -> float:
     """Check a threshold.
 
     Args:
         threshold: as it was asked for.
         pool: says what it is.
+        field: what an error calls it.
 
     Returns:
         The similarity (`raysal.scoring.similarity`) that it names.
@@ -33,10 +34,14 @@ def check_threshold(threshold: float, pool: Pool) -> float:
         ConfigError: it is no cosine above 0 and up to 1, or no distance.
     """
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
-        raise ConfigError("threshold", f"{threshold!r} is no number", "use a cosine, as 0.95")
+        raise ConfigError(
+            "threshold",
+            f"{threshold!r} is no number",
+            "use a cosine, as 0.95" if pool.metric == "cosine" else "use a distance",
+        )
     if pool.metric == "l2" and threshold < 0:
-        raise ConfigError("threshold", f"{threshold:g} is no distance", "use 0 or more: this pool's metric is l2")
-    return duplicate_similarity(threshold, pool.metric, "threshold", pool.scale)
+        raise ConfigError(field, f"{threshold:g} is no distance", "use 0 or more: this pool's metric is l2")
+    return duplicate_similarity(threshold, pool.metric, field, pool.scale)
 
 
 def order_of(pool: Pool, keep: str | None, prefer: Prefer) -> NDArray[np.int64]:
@@ -51,11 +56,10 @@ def order_of(pool: Pool, keep: str | None, prefer: Prefer) -> NDArray[np.int64]:
         The positions of the items in the pool, [n].
 
     Raises:
-        ConfigError: values of the column have no order.
+        ConfigError: values of the column have no order; or the preference is of no column.
         PoolError: the pool has no such column.
     """
-    if prefer not in PREFER:
-        raise ConfigError("prefer", f"unknown value {prefer!r}", "use largest or smallest")
+    _check_preference(keep, prefer)
     if keep is None:
         return np.arange(len(pool))
     import pyarrow.compute as pc
@@ -87,9 +91,15 @@ def check_order(pool: Pool, keep: str | None, prefer: str) -> None:
         prefer: likewise.
 
     Raises:
-        ConfigError: there is no such column, or no such preference.
+        ConfigError: there is no such column, or no such preference; or it is of no column.
     """
-    if prefer not in PREFER:
-        raise ConfigError("prefer", f"unknown value {prefer!r}", "use largest or smallest")
+    _check_preference(keep, prefer)
     if keep is not None and keep not in (known := pool.columns):
         raise ConfigError("keep", f"{pool.path} has no column {keep!r}", f"its columns: {', '.join(known)}")
+
+
+def _check_preference(keep: str | None, prefer: str) -> None:
+    if prefer not in PREFER:
+        raise ConfigError("prefer", f"unknown value {prefer!r}", "use largest or smallest")
+    if keep is None and prefer != PREFER[0]:
+        raise ConfigError("prefer", f"{prefer!r} is about a column, and keep names none", "name the column in keep")

@@ -10,6 +10,7 @@ those before it left.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -70,6 +71,22 @@ class PlannedStep(NamedTuple):
         }
         return {name: value for name, value in self.fields.items() if getattr(self.step, name) != usual[name]}
 
+    def check(self, pool: Pool) -> None:
+        """As of its step; errors name the step.
+
+        Args:
+            pool: the items.
+
+        Raises:
+            ConfigError: it cannot work on this pool.
+        """
+        with self.naming_errors():
+            self.step.check(pool)
+
+    def naming_errors(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, errors about a field say of which step of the plan it is."""
+        return fields_at(self.label, self.name, type(self.step))
+
     def record(self, pool: Pool) -> dict[str, Any]:
         """What decides its result, beside the items of the pool that it is given, as JSON."""
         read = dict(self.step.inputs(pool))
@@ -102,7 +119,9 @@ def _built(step: AnyStep, place: str) -> Named[Step]:
         return Named(STEPS.name_of(step) or f"{type(step).__module__}:{type(step).__qualname__}", step)
     if not isinstance(step, str | Mapping | Choice):
         raise ConfigError(place, f"{step!r} is no step", 'give a name, as "near", or a mapping with `name` and fields')
-    named = choice(step, place).build_named(place, STEPS)
+    named_step = choice(step, place)
+    with fields_at(place, named_step.name, STEPS.get(named_step.name.partition(":")[0])):
+        named = named_step.build_named(place, STEPS)
     return Named(STEPS.name_of(named.part) or named.name, named.part)
 
 
@@ -111,6 +130,31 @@ def _labelled(steps: Iterable[Named[Step]]) -> Iterator[PlannedStep]:
     for name, step in ((named.name, named.part) for named in steps):
         seen[label := name.rpartition(":")[2].lower()] += 1
         yield PlannedStep(f"{label}_{seen[label]}" if seen[label] > 1 else label, name, step)
+
+
+@contextlib.contextmanager
+def fields_at(place: str, name: str, part: type[Step] | None) -> Iterator[None]:
+    """Let an error of a step that names one of its fields say which step of the plan that is.
+
+    Args:
+        place: the dotted path of the step, or its label.
+        name: of the step.
+        part: its class.
+
+    Raises:
+        ConfigError: what was raised within, of `place.field`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        first, _, rest = error.where.partition(".")
+        if first == name:
+            where = f"{place}.{rest}" if rest else place
+        elif part is not None and first in {one.name for one in dataclasses.fields(cast("Any", part))}:
+            where = f"{place}.{error.where}"
+        else:
+            raise
+        raise ConfigError(where, error.problem, error.fix) from error.__cause__
 
 
 def load_plan(path: Path, say: Callable[[str], None] | None = None) -> CurateConfig:
@@ -157,6 +201,9 @@ def parse_plan(
         config = CurateConfig.model_validate(dict(values))
     except ValidationError as error:
         problem = first_problem(error, model=CurateConfig)
+        if problem.where == "steps":
+            said = "there is no step" if values.get("steps") == [] else problem.problem
+            problem = ConfigError("steps", said, 'write a [[steps]] with name = "near" for each step')
         raise problem from None
     return config if folder is None else config.model_copy(update={"steps": _found(config.steps, folder, say)})
 

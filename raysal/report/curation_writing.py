@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raysal.curation.curated import Curated
 from raysal.errors import ConfigError, OutputExists
+from raysal.paths import pool_around
 from raysal.store import dumps, write_output
 
 FORMS = (".html", ".json")
@@ -26,7 +27,7 @@ def check_place(out: Path, overwrite: bool) -> list[Path]:
 
     Raises:
         ConfigError: the file has another extension, or the directory that it is to be in does not exist.
-        OutputExists: a file is there, and is no report.
+        OutputExists: a file is there, and is no report; or the report would lie in a pool.
     """
     files = [out]
     if out.suffix.lower() not in FORMS:
@@ -40,6 +41,8 @@ def check_place(out: Path, overwrite: bool) -> list[Path]:
     for file in files:
         if file.is_dir():
             raise OutputExists(file, "is a folder", "name another file")
+        if (pool := pool_around(file)) is not None:
+            raise OutputExists(file, f"lies in the pool {pool}, whose files are its own", "name another place")
         if file.exists() and not overwrite and not is_curation_report(file):
             raise OutputExists(file)
     return files
@@ -61,7 +64,7 @@ def write_curation_report(found: Curated, out: str | Path, *, overwrite: bool = 
 
     Raises:
         ConfigError: the file has another extension, or the directory that it is to be in does not exist.
-        OutputExists: another file is there, and `overwrite` is false.
+        OutputExists: another file is there, and `overwrite` is false; or the report would lie in a pool.
     """
     from raysal.report.curation import curation_report
 

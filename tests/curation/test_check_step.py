@@ -363,7 +363,7 @@ def test_given_probabilities_take_the_place_of_heads(tmp_path: Path) -> None:
         ({"share": float("nan")}, "share"),
         ({"most": -1}, "most"),
         ({"sample": 0}, "sample"),
-        ({"near": 2.0}, "threshold"),
+        ({"near": 2.0}, "check.near: 2 is no similarity"),
         ({"several": True, "score": "entropy"}, "score"),
         ({"several": True, "probabilities": "p.csv"}, "probabilities"),
         ({"probabilities": "nowhere.csv"}, "nowhere.csv"),

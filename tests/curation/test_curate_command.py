@@ -102,11 +102,18 @@ def test_an_interrupted_command_says_how_to_go_on(pool: Pool, tmp_path: Path) ->
         ('[[steps]]\nname = "draw"\n[[steps]]\nname = "thin"\nkep = 3', ("steps.1.kep", "no such field", "keep")),
         ('[[steps]]\nname = "thin"\nkeep = "many"', ("steps.0.keep", "is no whole number")),
         ('[[steps]]\nkeep = 3', ("steps.0.name", "is not given")),
-        ("steps = []", ("steps",)),
-        ("seed = 1", ("steps", "is not given")),
+        ("steps = []", ("steps: there is no step", "write a [[steps]] with name")),
+        ("seed = 1", ("steps", "is not given", "write a [[steps]] with name")),
+        ('[steps]\nname = "thin"', ("steps", "is no list", "write a [[steps]] with name")),
         ('pool = "pool"\nsteps = ["thin"]', ("pool", "no such field", "seed, steps")),
         ("steps = [", ("not valid TOML",)),
         ('[[steps]]\nname = "thin"\nkeep = 0', ("keep", "0 keeps nothing")),
+        ('[[steps]]\nname = "near"\n[[steps]]\nname = "near"\nthreshold = 5', ("near_2.threshold: 5 is no",)),
+        ('[[steps]]\nname = "near"\nthreshold = true', ("steps.0.threshold: is no number, got True",)),
+        ('[[steps]]\nname = "thin"\n[[steps]]\nname = "balance"\nsize = 0', ("steps.1.size: 0 is no number",)),
+        ('[[steps]]\nname = "filter"\nlike = {label = "c1"}', ("steps.0.outliers", "nothing goes by it")),
+        ('[[steps]]\nname = "exact"\nprefer = "smallest"', ("exact.prefer", "keep names none")),
+        ('[[steps]]\nname = "check"\nnear = 3', ("check.near: 3 is no similarity",)),
     ],
 )  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused_with_its_place(
@@ -131,6 +138,9 @@ def test_what_cannot_be_written_is_refused_before_the_work(pool: Pool, tmp_path:
     refused(cli(*words, "-o", tmp_path / "folder.parquet", "--force"), "is a folder")
     refused(cli(*words, "--report", tmp_path / "notes.html"), "is there already")
     refused(cli(*words, "--report", tmp_path / "report.pdf"), "unknown extension")
+    refused(cli(*words, "--report", pool.path), "lies in the pool")
+    refused(cli(*words, "--report", pool.path / "vectors" / "page.html"), "lies in the pool")
+    refused(cli(*words, "-o", tmp_path / "a.json", "--report", tmp_path / "a.json"), "would be written over", "a.json")
     refused(cli(*words, "--report", tmp_path / "no" / "where.html"), "its directory does not exist")
     refused(cli(*words, "--config", tmp_path / "none.toml", "-o", tmp_path / "kept.csv"), "no such file")
     refused(cli("curate", tmp_path / "nothing", *words[2:], "-o", tmp_path / "kept.csv"), "nothing")

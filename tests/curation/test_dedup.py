@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli_tools import cli
+from cli_tools import cli, refused
 from near_rows import DIM, N, Stop, run, slow, vectors_with_copies
 from object_store import ObjectStore
 from pools import make_pool
@@ -226,6 +226,19 @@ def test_the_command_writes_a_row_for_every_item(tmp_path: Path) -> None:
     other = cli("dedup", pool.path, "--threshold", "0.95", "-o", out)
     assert other.code == 2
     assert "is there already" in other.err
+
+
+def test_what_the_command_cannot_do_is_refused_before_the_work(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", vectors_with_copies(10))
+    words, out = ("dedup", pool.path, "-o"), tmp_path / "a.csv"
+    (tmp_path / "notes.csv").write_text("mine")
+    before = sorted(pool.path.rglob("*"))
+    refused(cli(*words, pool.path / "a.csv"), "lies in the pool", "name a file elsewhere")
+    refused(cli(*words, pool.path / "vectors" / "a.parquet"), "lies in the pool")
+    refused(cli(*words, tmp_path / "notes.csv"), "is there already")
+    refused(cli(*words, out, "--equal", "--threshold", "0.9"), "--threshold", "leave out one of them")
+    refused(cli(*words, out, "--prefer", "smallest"), "prefer", "name the column in keep")
+    assert (sorted(pool.path.rglob("*")), out.exists()) == (before, False)
 
 
 def test_what_is_dropped_can_be_removed_and_nothing_is_near_then(tmp_path: Path) -> None:

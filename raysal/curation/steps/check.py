@@ -108,7 +108,7 @@ class Check(Step):
         if self.share is not None and not (math.isfinite(self.share) and 0 <= self.share <= 1):
             raise ConfigError("share", f"{self.share} is not between 0 and 1")
         if self.near is not None:
-            check_threshold(self.near, pool)
+            check_threshold(self.near, pool, "near")
         is_column(pool, self.labels)
 
     def inputs(self, pool: Pool) -> Mapping[str, Any]:
