@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pools import make_pool
+from pools import make_pool, mixture
 from tiers import deep
 
+import raysal
 from raysal.api.curate import run_step, run_steps
 from raysal.curation.curated import Curated
 from raysal.curation.steps import core
@@ -254,3 +255,14 @@ def test_fields_that_say_nothing_are_refused(fields: dict[str, Any], problem: st
     with pytest.raises(ConfigError) as error:
         run_step(pool, Core(**fields))
     assert problem in str(error.value)
+
+
+def test_another_column_of_what_is_always_kept_begins_anew(tmp_path: Path) -> None:
+    x = mixture(60, 8)[0]
+    flags = {name: [at % 9 == first for at in range(60)] for name, first in (("one", 1), ("two", 2))}
+    pool = make_pool(tmp_path / "pool", x, carried=flags)
+    other = make_pool(tmp_path / "other", x, carried=flags)
+    assert raysal.core(pool, size=20, always="one").kept == 20
+    found, wanted = (raysal.core(each, size=20, always="two") for each in (pool, other))
+    assert found.table("all").equals(wanted.table("all"))
+    assert set(range(2, 60, 9)) <= set(found.kept_ids.tolist())
