@@ -101,7 +101,8 @@ class Choice(BaseModel):
                 listed = ", ".join(sorted(known)) or "none"
                 raise ConfigError(f"{place}.{name}", f"{self.name!r} has no such field", f"its fields: {listed}")
             kind = types[name]
-            if isinstance(values[name], bool) and "bool" not in kind and ("float" in kind or "int" in kind):
+            takes_bool = "bool" in kind or "BeforeValidator" in kind  # one that reads a former spelling sees it first
+            if isinstance(values[name], bool) and not takes_bool and ("float" in kind or "int" in kind):
                 raise ConfigError(f"{place}.{name}", f"is no number, got {values[name]}", "write one, as 3 or 0.5")
         self._check_given(head, cls, values, place)
         try:

@@ -12,6 +12,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -273,6 +274,12 @@ def test_every_entry_of_a_registry_is_there_and_says_what_it_is(package: str) ->
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """pytest imports them by their names alone, and leaves out the second one with an error."""
+    names = Counter(path.name for path in ROOT.parent.glob("tests/**/*.py") if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_module_has_a_docstring() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from raysal.embedding.measures import Values
 from raysal.embedding.seen import Picture
+from raysal.numerics import ceil_div
 
 LONGEST = 256
 """Pixels of the longer side that is not halved."""
@@ -50,7 +51,7 @@ def grey_of(picture: Picture) -> Image.Image:
         picture = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
     factor, longest = 1, max(picture.size)
     while longest > LONGEST:
-        factor, longest = 2 * factor, -(-longest // 2)
+        factor, longest = 2 * factor, ceil_div(longest, 2)
     small = picture if factor == 1 else picture.reduce(factor)
     return small if small.mode == "L" else small.convert("L")
 
