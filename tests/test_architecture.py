@@ -278,7 +278,7 @@ def test_every_entry_of_a_registry_is_there_and_says_what_it_is(package: str) ->
 
 def test_no_two_files_of_tests_share_a_name() -> None:
     """pytest imports them by their names alone, and leaves out the second one with an error."""
-    names = Counter(path.name for path in ROOT.parent.glob("tests/**/*.py") if path.name != "__init__.py")
+    names = Counter(path.name for path in ROOT.parent.glob("tests/**/*.py") if path.name != "conftest.py")
     assert [name for name, count in names.items() if count > 1] == []
 
 
