@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from raysal.types import Report
 
 
+_LONGEST_ROW = 1 << 20
+"""Bytes of a row of JSON that are looked at."""
+
+
 class Rows(StrEnum):
     """Which items are written."""
 
@@ -100,6 +104,8 @@ def check_table_of(out: Path, pool: str, force: bool, columns: Sequence[str] = (
 
 def _may_be_table(out: Path, columns: Sequence[str]) -> bool:
     """Whether a file that is there may be a table of curation: it begins as one."""
+    import json
+
     from raysal.curation.curated import SCHEMA
     from raysal.tables import DELIMITERS, KINDS
 
@@ -113,10 +119,16 @@ def _may_be_table(out: Path, columns: Sequence[str]) -> bool:
         except pa.ArrowException:
             return False
     with open(out, "rb") as file:
-        start = file.read(200)
-    if kind in DELIMITERS:
-        return start.startswith(DELIMITERS[kind].join(names).encode())
-    return start.lstrip(b"[\n").startswith(b'{"key": ') or start == b"[\n]\n"
+        if kind in DELIMITERS:
+            header = DELIMITERS[kind].join(names).encode()
+            return file.read(len(header)) == header
+        if kind == "json" and file.readline(3) != b"[\n":
+            return False
+        row = file.readline(_LONGEST_ROW).rstrip(b",\n")
+    try:
+        return (kind == "json" and row == b"]") or list(json.loads(row))[: len(names)] == names
+    except (ValueError, TypeError):  # no JSON, or a number
+        return False
 
 
 def words_for(found: Curated) -> str:
