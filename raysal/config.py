@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_type_hints
@@ -28,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from raysal.config_problems import first_problem
+from raysal.config_problems import first_problem, read_toml
 from raysal.config_sections import Count as Count
 from raysal.config_sections import EmbedConfig as EmbedConfig
 from raysal.config_sections import FleetConfig as FleetConfig
@@ -380,13 +379,6 @@ def load_config(path: Path, say: Callable[[str], None] | None = None) -> RunConf
     Raises:
         ConfigError: the file is missing, unreadable or not TOML, a field is wrong, or a path may be two places.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(path, "no such file", "check the path") from None
-    except OSError as error:
-        raise ConfigError(path, f"cannot be read ({error.strerror})", "pass a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"not valid TOML: {error}") from None
+    values = read_toml(path)
     find_paths(values, path.parent, say)
     return parse_config(values)

@@ -1,8 +1,10 @@
-"""What pydantic finds wrong with a config, in words: the field by its dotted path, the problem, and the fix."""
+"""Reading a config, and what pydantic finds wrong with it in words: the path of the field, the problem, the fix."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, cast
 
@@ -94,3 +96,25 @@ def _field_of(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The path of a problem's field. Pydantic adds the alternative of a union, as `float` or `literal['cv']`."""
     last = str(loc[-1]) if loc else ""
     return loc[:-1] if last in ("bool", "float", "int", "str") or "[" in last else loc
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read the plain values of a config.
+
+    Args:
+        path: a TOML file.
+
+    Returns:
+        Its fields.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file", "check the path") from None
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", "pass a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid TOML: {error}") from None

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.store import dumps
+from raysal.errors import ConfigError
+from raysal.store import Written, dumps, write_output
 
 KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -22,6 +23,44 @@ EXTENSIONS = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}"
 """The extensions, for people."""
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 """What is between the cells of a line."""
+
+
+def kind_of(out: Path) -> str:
+    """The format that the extension of a file names.
+
+    Args:
+        out: the file.
+
+    Returns:
+        A format of `KINDS`.
+
+    Raises:
+        ConfigError: the file has another extension.
+    """
+    if (kind := KINDS.get(out.suffix.lower())) is None:
+        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
+    return kind
+
+
+def write_table_file(out: Path, schema: pa.Schema, tables: Iterable[pa.Table], *, overwrite: bool = False) -> Written:
+    """Write tables into a file that people asked for. Memory for one of them.
+
+    Args:
+        out: the file, with an extension of `KINDS`.
+        schema: that of each table.
+        tables: the rows.
+        overwrite: replace the file that is there; it is kept as `NAME.1`, `NAME.2` ...
+
+    Returns:
+        What became of the file that was there.
+
+    Raises:
+        ConfigError: the file has another extension.
+        OutputExists: another file is there, and `overwrite` is false.
+        OSError: it cannot be written; nothing is left there.
+    """
+    kind = kind_of(out)
+    return write_output(out, lambda path: write_tables(path, kind, schema, tables), overwrite=overwrite)
 
 
 def write_tables(

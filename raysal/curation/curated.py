@@ -16,8 +16,8 @@ from raysal.arrow_values import numbers_of, taken
 from raysal.curation.base import StepResult
 from raysal.errors import ConfigError
 from raysal.pool import Pool
-from raysal.store import Written, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.store import Written
+from raysal.tables import write_table_file
 
 Rows = Literal["all", "kept", "dropped"]
 SCHEMA = pa.schema(
@@ -177,13 +177,7 @@ class Curated:
         """The kept items that others were dropped for: their ids, ascending, and their keys."""
         every = [np.unique(step.result.nearest) for step in self.steps]
         wanted = np.intersect1d(np.unique(np.concatenate([np.empty(0, np.int64), *every])), self.kept_ids)
-        found = [pa.array([], pa.large_string())]  # all of them may be above the 2 GB of a string array
-        if len(wanted):
-            for chunk in self.pool.items(["id", "key"]):
-                ids = numbers_of(chunk["id"])
-                here = wanted[slice(*np.searchsorted(wanted, [ids[0], ids[-1] + 1]))] if len(ids) else wanted[:0]
-                found += taken(chunk["key"].cast(pa.large_string()), np.searchsorted(ids, here)).chunks
-        return wanted, pa.concat_arrays(found)
+        return wanted, keys_at(self.pool, wanted)
 
     def write(self, out: str | Path, rows: Rows = "kept", *, overwrite: bool = False) -> Written:
         """Write the table into a file.
@@ -201,8 +195,23 @@ class Curated:
             OutputExists: another file is there, and `overwrite` is false.
             OSError: it cannot be written; nothing is left there.
         """
-        out = Path(out)
-        if (kind := KINDS.get(out.suffix.lower())) is None:
-            raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
-        tables = self.tables(rows)
-        return write_output(out, lambda path: write_tables(path, kind, SCHEMA, tables), overwrite=overwrite)
+        return write_table_file(Path(out), SCHEMA, self.tables(rows), overwrite=overwrite)
+
+
+def keys_at(pool: Pool, ids: NDArray[np.int64]) -> pa.Array:
+    """The keys of some items. One pass over the keys of the pool, unless there are none; memory for those asked for.
+
+    Args:
+        pool: the items.
+        ids: [m] of items that it has, ascending, each once.
+
+    Returns:
+        Their keys, in that order, as large strings: all of them may be above the 2 GB of a string array.
+    """
+    found = [pa.array([], pa.large_string())]
+    if len(ids):
+        for chunk in pool.items(["id", "key"]):
+            there = numbers_of(chunk["id"])
+            here = ids[slice(*np.searchsorted(ids, [there[0], there[-1] + 1]))] if len(there) else ids[:0]
+            found += taken(chunk["key"].cast(pa.large_string()), np.searchsorted(there, here)).chunks
+    return pa.concat_arrays(found)

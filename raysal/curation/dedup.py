@@ -28,8 +28,8 @@ from raysal.errors import ConfigError
 from raysal.fleet import Fleet
 from raysal.numerics import slices
 from raysal.pool import Pool
-from raysal.store import Written, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.store import Written
+from raysal.tables import write_table_file
 from raysal.types import Report
 
 FOLDER = "near"
@@ -164,13 +164,10 @@ class NearDuplicates:
             OutputExists: another file is there, and `overwrite` is false.
             OSError: it cannot be written; nothing is left there.
         """
-        out = Path(out)
-        if (kind := KINDS.get(out.suffix.lower())) is None:
-            raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
         tables = self._tables(rows)
         first = next(tables)
         every = itertools.chain([first], tables)
-        return write_output(out, lambda path: write_tables(path, kind, first.schema, every), overwrite=overwrite)
+        return write_table_file(Path(out), first.schema, every, overwrite=overwrite)
 
 
 def find_near_duplicates(

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raysal.arrow_values import numbers_of
-from raysal.curation.curated import Curated
-from raysal.errors import ConfigError
+from raysal.curation.curated import Curated, keys_at
 from raysal.pool import Pool
-from raysal.store import Written, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.store import Written
+from raysal.tables import write_table_file
 
 SCHEMA = pa.schema(
     [
@@ -84,19 +82,11 @@ class LabelCheck:
         ids, twins = numbers_of(self.listed["id"]), self.listed["twin"].combine_chunks()
         twin = np.asarray(twins.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
         wanted = np.unique(np.concatenate([ids, twin[twin >= 0]]))
-        keys = self._keys(wanted)
+        keys = keys_at(self.pool, wanted)
         rest = [self.listed[name] for name in ("given", "suggested", "score", "reason", "rank")]
-        own = keys.take(pa.array(np.searchsorted(wanted, ids)))
-        of_twin = keys.take(pa.array(np.searchsorted(wanted, twin), mask=twin < 0))
+        own = keys.take(pa.array(np.searchsorted(wanted, ids))).cast(pa.string())
+        of_twin = keys.take(pa.array(np.searchsorted(wanted, twin), mask=twin < 0)).cast(pa.string())
         return pa.table([own, *rest, of_twin], schema=SCHEMA)
-
-    def _keys(self, ids: NDArray[np.int64]) -> pa.Array:
-        """The keys of items, by ascending ids."""
-        found = [pa.array([], pa.string())]
-        for chunk in self.pool.items(["id", "key"]):
-            rows = np.flatnonzero(np.isin(numbers_of(chunk["id"]), ids, assume_unique=True))
-            found += chunk["key"].cast(pa.string()).take(pa.array(rows)).chunks
-        return pa.concat_arrays(found)
 
     def write(self, out: str | Path, *, overwrite: bool = False) -> Written:
         """Write the table into a file.
@@ -113,8 +103,4 @@ class LabelCheck:
             OutputExists: another file is there, and `overwrite` is false.
             OSError: it cannot be written; nothing is left there.
         """
-        out = Path(out)
-        if (kind := KINDS.get(out.suffix.lower())) is None:
-            raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
-        table = self.table()
-        return write_output(out, lambda path: write_tables(path, kind, SCHEMA, [table]), overwrite=overwrite)
+        return write_table_file(Path(out), SCHEMA, [self.table()], overwrite=overwrite)

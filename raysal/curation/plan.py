@@ -15,7 +15,6 @@ import dataclasses
 import datetime
 import hashlib
 import os
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from raysal.config import Choice, Named, choice
-from raysal.config_problems import first_problem
+from raysal.config_problems import first_problem, read_toml
 from raysal.config_sections import Section
 from raysal.curation.base import Step
 from raysal.curation.registry import STEPS
@@ -170,15 +169,7 @@ def load_plan(path: Path, say: Callable[[str], None] | None = None) -> CurateCon
     Raises:
         ConfigError: the file is missing, unreadable or not TOML, a field is wrong, or a path may be two places.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(path, "no such file", "check the path") from None
-    except OSError as error:
-        raise ConfigError(path, f"cannot be read ({error.strerror})", "pass a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"not valid TOML: {error}") from None
-    return parse_plan(values, path.parent, say)
+    return parse_plan(read_toml(path), path.parent, say)
 
 
 def parse_plan(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysal.errors import ConfigError, PoolError
+from raysal.errors import PoolError
 from raysal.pool.chunk import Chunk
 from raysal.pool.given import export_type, in_given_units
 from raysal.store import Written, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.tables import kind_of, write_tables
 
 _ONE_TYPE = "embed again with values of one type"
 
@@ -33,9 +33,7 @@ def write_items(pool: Path, chunks: Sequence[Chunk], scale: float, out: Path, ov
     Raises:
         ConfigError: the file has another extension than those of `raysal.tables.KINDS`.
     """
-    kind = KINDS.get(out.suffix.lower())
-    if kind is None:
-        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
+    kind = kind_of(out)
     schema = one_schema(pool, [chunk.items().schema for chunk in chunks])
     if kind != "parquet":
         tables = (as_schema(pool, schema, chunk.items(schema.names)) for chunk in chunks)

@@ -17,7 +17,7 @@ from raysal.pool.chunk import Chunk
 from raysal.pool.committed import committed_chunks, quarantined_in
 from raysal.pool.layout import QUARANTINE_SCHEMA
 from raysal.store import Written, write_output
-from raysal.tables import EXTENSIONS, KINDS, write_tables
+from raysal.tables import kind_of, write_tables
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 """What differs from item to item in errors of one reason: sizes, offsets, values."""
@@ -110,9 +110,7 @@ def write_quarantine(
         PoolError: the directory is no pool.
         Damaged: a file of the pool was altered.
     """
-    kind = KINDS.get(out.suffix.lower())
-    if kind is None:
-        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use {EXTENSIONS}")
+    kind = kind_of(out)
     count = 0
 
     def write(temporary: Path) -> None:
