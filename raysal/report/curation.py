@@ -128,7 +128,7 @@ def _steps_table(found: Curated) -> Html:
             tag("i", style=f"width:{100 * left / total:.2f}%;background:#c9d0d8"),
             tag("i", style=f"width:{100 * step.dropped / total:.2f}%;background:{step_colour(at)}"),
         ]
-        reasons = [tag("li", f"{count:,} {reason}") for reason, count in step.reasons.items()]
+        reasons = [tag("li", f"{count:,}: {reason}") for reason, count in step.reasons.items()]
         name = join(swatch(step_colour(at)), step.label, tag("ul", reasons, class_="texts") if reasons else None)
         cells = [tag("td", name, class_="left"), tag("td", f"{step.left:,}"), tag("td", f"{step.dropped:,}")]
         cells += [tag("td", f"{left:,}", class_="strong"), tag("td", flow, class_="flow left")]
