@@ -1,4 +1,4 @@
-"""Picks that were made so far, kept while the greedy choice goes on, in the order in which they were made.
+"""Picks that were made so far, stored while the greedy choice goes on, in the order in which they were made.
 
     WORK/picks-DIGEST/00000.arrow   picks of the first minute or so: id, sq_distance
     WORK/picks-DIGEST/00000.json    its record
@@ -26,7 +26,7 @@ FILE, RECORD = "{:05d}.arrow", "{:05d}.json"
 
 
 @dataclass
-class KeptPicks:
+class StoredPicks:
     """The picks in a folder."""
 
     parts: Parts

@@ -24,7 +24,7 @@ import torch
 from raysal.arrow_values import array_of, numbers_of
 from raysal.commits import Parts, Staged, stage_file
 from raysal.curation.near.cells import Cells
-from raysal.curation.near.folder import COMMITS, FIX, PLAN, keep_cells, read_batch, read_cells, write_batch
+from raysal.curation.near.folder import COMMITS, FIX, PLAN, read_batch, read_cells, write_batch, write_cells
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.nearest import Nearest, nearest_of
 from raysal.curation.near.pairs import at_least
@@ -240,7 +240,7 @@ def _begun(pool: Pool, other: Pool, folder: Path, threshold: float, rows: int) -
             cuts=(0, *cuts_between(0, pool.next_id, rows)),
             other=other.fingerprint,
             other_cuts=(0, *cuts_between(0, other.next_id, rows)),
-            cells=keep_cells(folder, cells_of(pool)),
+            cells=write_cells(folder, cells_of(pool)),
         )
         plan.write(folder)
     elif (plan.pool, plan.other) != (pool.fingerprint, other.fingerprint):

@@ -136,7 +136,7 @@ def parts_of(folder: Path) -> Parts:
     return Parts(folder, (f"{PAIRS}/{{:05d}}.arrow",), f"{COMMITS}/{{:05d}}.json", FIX.format(folder))
 
 
-def keep_cells(folder: Path, cells: Cells) -> str:
+def write_cells(folder: Path, cells: Cells) -> str:
     """Write the cells of a folder.
 
     Args:

@@ -28,11 +28,11 @@ from raysal.curation.near.folder import (
     PLAN,
     NearPlan,
     UnitPair,
-    keep_cells,
     parts_of,
     read_cells,
     stage_pairs,
     unit_pairs,
+    write_cells,
 )
 from raysal.curation.near.pairs import MOST_PAIRS, TooManyPairs, near_pairs_of
 from raysal.curation.near.reading import (
@@ -189,7 +189,7 @@ def _begun(pool: Pool, folder: Path, threshold: float, unit_rows: int) -> NearPl
             threshold=threshold,
             pool=pool.fingerprint,
             cuts=(0, *cuts_between(0, pool.next_id, unit_rows)),
-            cells=keep_cells(folder, cells),
+            cells=write_cells(folder, cells),
         )
         plan.write(folder)
     elif plan.pool != pool.fingerprint:

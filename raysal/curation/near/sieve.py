@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of, numbers_of
 from raysal.commits import Parts, Staged, stage_file
 from raysal.curation.near.cells import Cells
-from raysal.curation.near.folder import COMMITS, FIX, PLAN, keep_cells, read_batch, read_cells, write_batch
+from raysal.curation.near.folder import COMMITS, FIX, PLAN, read_batch, read_cells, write_batch, write_cells
 from raysal.curation.near.independent_set import first_independent_set
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.keeping import Kept
@@ -249,7 +249,7 @@ def _begun(pool: Pool, folder: Path, plan: SievePlan) -> Cells:
         path.unlink(missing_ok=True)
         for name in (FOUND, COMMITS):
             shutil.rmtree(folder / name, ignore_errors=True)
-        made = keep_cells(folder, cells_of(pool, plan.cells) if plan.cells else cells_of(pool))
+        made = write_cells(folder, cells_of(pool, plan.cells) if plan.cells else cells_of(pool))
         record = {**asdict(plan), "cells_sha256": made}
         write_sealed(path, record)
     _parts(folder).begin()

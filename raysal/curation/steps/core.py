@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raysal.arrow_values import array_of
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
-from raysal.curation.core.picks import KeptPicks
+from raysal.curation.core.picks import StoredPicks
 from raysal.curation.sizes import check_size, size_of
 from raysal.errors import ConfigError
 from raysal.fleet import exclude, vectors_of
@@ -28,7 +28,7 @@ from raysal.strategies.engine.priorities import FarthestLevel, FarthestPoint, Ru
 from raysal.types import POOL_COLUMNS
 
 SECONDS_BETWEEN = 30.0
-"""After which picks are kept. The choice of some picks takes a second or two."""
+"""After which picks are stored. The choice of some picks takes a second or two."""
 EPSILONS = 0.001, 0.5
 PASSES = 20
 """Times that a row is read, about."""
@@ -57,7 +57,7 @@ class Core(Step):
     first, so that `near` and `filter` belong before it.
 
     Cost: about that of one product of all rows with all kept ones in single precision, half for the choice
-    (`strategies.engine.lazy_greedy`), half for the nearest kept items (`nearest_centres`). Picks are kept every half
+    (`strategies.engine.lazy_greedy`), half for the nearest kept items (`nearest_centres`). Picks are stored every half
     minute, so that an interrupted step goes on, and a larger `size` begins where a smaller one ended.
     Memory of the driver: the kept vectors in single precision, and 60 bytes an item; of a partition likewise.
     """
@@ -104,18 +104,18 @@ class Core(Step):
             return StepResult.of(ids[:0], self.REASON, facts=self._facts(work.pool, size, np.empty(0)))
         work.begin()
         space: FeatureMap = UnitVectors() if work.pool.metric == "cosine" else Vectors()
-        kept = self._kept_picks(work, given)
-        found = self._pick(work, space, size, given, kept)
+        stored = self._stored_picks(work, given)
+        found = self._pick(work, space, size, given, stored)
         work.report("nearest kept items", 0, 0)
         parts = work.fleet.each(nearest_centres, found.unsent)
         work.fleet.reset()
         dropped = np.concatenate([part.ids for part in parts])
         order = np.argsort(dropped)
-        centres = np.concatenate([given, kept.ids])
+        centres = np.concatenate([given, stored.ids])
         # What was picked beyond the size, for a larger one, is dropped here: it was never a centre.
         centre = np.concatenate([part.centre for part in parts])[order]
         value = self._distances(work.pool, np.concatenate([part.sq_distance for part in parts])[order])
-        gaps = np.concatenate([np.full(len(given), np.inf), kept.sq_distances])[:size]
+        gaps = np.concatenate([np.full(len(given), np.inf), stored.sq_distances])[:size]
         return StepResult.of(
             dropped[order],
             self.REASON,
@@ -140,11 +140,11 @@ class Core(Step):
             found.append(table["id"].to_numpy()[there.to_numpy()])
         return np.intersect1d(np.concatenate(found), work.ids_left)
 
-    def _kept_picks(self, work: Work, given: NDArray[np.int64]) -> KeptPicks:
+    def _stored_picks(self, work: Work, given: NDArray[np.int64]) -> StoredPicks:
         what: dict[str, Any] = {"mode": self.mode, "key": work.key, "given": given.tolist(), "version": self.version}
         if self.mode == "levels":
             what["epsilon"] = self.epsilon
-        return KeptPicks.of(work.folder, what)
+        return StoredPicks.of(work.folder, what)
 
     def _rule(self, key: int) -> Rule:
         return (
@@ -152,18 +152,18 @@ class Core(Step):
         )
 
     def _pick(
-        self, work: Work, space: FeatureMap, size: int, given: NDArray[np.int64], kept: KeptPicks
+        self, work: Work, space: FeatureMap, size: int, given: NDArray[np.int64], stored: StoredPicks
     ) -> GreedyResult:
-        """Go on from the picks that are kept until there are enough, and keep them."""
-        known = np.concatenate([given, kept.ids])[:size]
+        """Go on from the stored picks until there are enough, and store the new ones."""
+        known = np.concatenate([given, stored.ids])[:size]
         if len(known):
             work.fleet.each(exclude, known)
         before, last = len(known), time.monotonic()
 
         def keep(found: GreedyResult) -> None:
             nonlocal last
-            if (new := before + len(found.ids) - len(given) - len(kept.ids)) > 0:
-                kept.append(np.array(found.ids[-new:], np.int64), np.array(found.sq_distances[-new:]))
+            if (new := before + len(found.ids) - len(given) - len(stored.ids)) > 0:
+                stored.append(np.array(found.ids[-new:], np.int64), np.array(found.sq_distances[-new:]))
             last = time.monotonic()
 
         def after(found: GreedyResult) -> None:

@@ -86,7 +86,7 @@ class TreeFiles:
         parents = tuple(self._read(name, record["files"][name])["parent"] for name in levels)
         return Tree(cluster=items["cluster"].astype(np.int64), sq_distance=items["sq_distance"], parents=parents)
 
-    def keep_tree(self, tree: Tree) -> None:
+    def write_tree(self, tree: Tree) -> None:
         """Write the tree, and delete the centroids on the way to it.
 
         Args:
@@ -105,7 +105,7 @@ class TreeFiles:
         (self.folder / GOING).unlink(missing_ok=True)
         self._forget_centroids()
 
-    def going(self) -> tuple[int, NDArray[np.float32]] | None:
+    def centroids(self) -> tuple[int, NDArray[np.float32]] | None:
         """Read how far the centroids are.
 
         Returns:
@@ -120,7 +120,7 @@ class TreeFiles:
         values = self._read(record["file"], record["sha256_of_file"])["value"]
         return int(record["done"]), np.array(values.reshape(-1, record["dim"]))
 
-    def keep_going(self, done: int, centroids: NDArray[np.float32]) -> None:
+    def write_centroids(self, done: int, centroids: NDArray[np.float32]) -> None:
         """Write how far the centroids are.
 
         Args:

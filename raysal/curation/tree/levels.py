@@ -95,14 +95,14 @@ def tree_of(work: Work, levels: Levels) -> Tree:
     found = files.tree()
     if found is None:
         found = _made(work, levels, files)
-        files.keep_tree(found)
+        files.write_tree(found)
     return found
 
 
 def _made(work: Work, levels: Levels, files: TreeFiles) -> Tree:
     key, ids, metric = derive(work.key, "tree"), work.ids_left, work.pool.metric
     total = len(SHARES) + len(levels.clusters)
-    going = files.going()
+    going = files.centroids()
     if going is None:
         work.begin()
         going = 0, first_centroids(work.fleet, metric, ids, levels.clusters[0], derive(key, "first"))
@@ -110,7 +110,7 @@ def _made(work: Work, levels: Levels, files: TreeFiles) -> Tree:
     work.report("cluster", done, total)
     for moved in iterations(work.fleet, metric, ids, centroids, key, begin=work.begin, done=done):
         centroids, done = moved, done + 1
-        files.keep_going(done, centroids)
+        files.write_centroids(done, centroids)
         work.report("cluster", done, total)
     assignment, sq_distance = assigned(work.fleet, centroids, work.begin)
     filled, cluster = np.unique(assignment, return_inverse=True)
