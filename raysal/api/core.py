@@ -18,7 +18,7 @@ def core(
     size: float,
     *,
     mode: Literal["exact", "levels"] = "exact",
-    epsilon: float = 0.1,
+    epsilon: float | None = None,
     always: str | None = None,
     seed: int = 0,
     partitions: int | None = None,
@@ -39,7 +39,7 @@ def core(
         size: how many items are kept; below 1, which share of all.
         mode: `exact`; or `levels`: the next one is any item farther than 1 - `epsilon` times the radius so far, in an
             order that is drawn, and the radius is less than 2 / (1 - `epsilon`) times the smallest.
-        epsilon: 0.001 to 0.5.
+        epsilon: 0.001 to 0.5; by default 0.1. Of `levels` alone.
         always: a column of the pool: items that have a value in it (true, where values are true or false) are kept,
             cover others from the start, and count for `size`.
         seed: randomness, of the first item, and of the order.

@@ -23,11 +23,11 @@ def filter(
     highest: Mapping[str, float] | None = None,
     outliers: Literal["knn", "mahalanobis"] | None = None,
     like: Mapping[str, Any] | None = None,
-    outlier_share: float = 0.01,
+    outlier_share: float | None = None,
     outlier_k: int = 5,
     outlier_sample: int = 10_000,
     novelty: str | Mapping[str, Any] | None = None,
-    novelty_share: float = 0.01,
+    novelty_share: float | None = None,
     seed: int = 0,
     partitions: int | None = None,
     backend: Backend = "local",
@@ -51,12 +51,12 @@ def filter(
         outliers: drop those that are farthest from a reference: by `knn`, the distance to the nearest items of it, or
             by `mahalanobis`, that to its mean.
         like: tests of columns; the items that pass are the reference, and none of them is dropped as an outlier.
-        outlier_share: of the items that are not of the reference.
+        outlier_share: of the items that are not of the reference; by default 0.01.
         outlier_k: to which nearest one `knn` takes the distance.
         outlier_sample: items of the reference that are looked at, at most; a uniform sample.
         novelty: drop those that are least like the rest of the pool: `knn`, `isolation_forest`, `local_density` or
             `mahalanobis`, or a mapping with `name` and fields.
-        novelty_share: of the items that are left.
+        novelty_share: of the items that are left; by default 0.01.
         seed: randomness, of samples.
         partitions: parts that the pool is cut into; by default one, and with Ray one per CPU.
         backend: this process, or Ray.

@@ -36,8 +36,11 @@ def core(
         ),
     ] = Mode.exact,
     epsilon: Annotated[
-        float, Option(help="Of the mode levels: by which share of the radius an item may be nearer. 0.001 to 0.5.")
-    ] = 0.1,
+        float | None,
+        Option(
+            help="Of the mode levels: by which share of the radius an item may be nearer, 0.001 to 0.5. (Default: 0.1.)"
+        ),
+    ] = None,
     always: Annotated[
         str | None,
         Option(metavar="COLUMN", help="Keep the items that have a value in a column; they cover others, and count."),

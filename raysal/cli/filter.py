@@ -57,7 +57,9 @@ def filter(
         list[str] | None,
         Option(metavar="COLUMN=TEST", help="The items that are as they should be: split=train. Repeatable: all tests."),
     ] = None,
-    outlier_share: Annotated[float, Option(help="Share of the other items that --outliers drops.")] = 0.01,
+    outlier_share: Annotated[
+        float | None, Option(help="Share of the other items that --outliers drops. (Default: 0.01.)")
+    ] = None,
     outlier_k: Annotated[int, Option(min=1, help="To which nearest item knn takes the distance.")] = 5,
     outlier_sample: Annotated[int, Option(min=1, help="Items of --like that are looked at, at most.")] = 10_000,
     novelty: Annotated[
@@ -67,7 +69,9 @@ def filter(
             help="Drop those least like the rest: knn, isolation_forest, local_density or mahalanobis.",
         ),
     ] = None,
-    novelty_share: Annotated[float, Option(help="Share of the items left that --novelty drops.")] = 0.01,
+    novelty_share: Annotated[
+        float | None, Option(help="Share of the items left that --novelty drops. (Default: 0.01.)")
+    ] = None,
     rows: RowsOption = Rows.kept,
     seed: Seed = 0,
     partitions: Partitions = None,

@@ -261,6 +261,8 @@ def test_labels_that_say_nothing_give_no_suspect(tmp_path: Path, labels: str, se
     result = check(make_pool(tmp_path / "pool", vectors, labels=given), several=several)
     assert rows(result) == []
     assert len(result) == 0
+    told = any("no item that is left has a label" in note for note in result.facts["notes"])
+    assert told == (result.facts["labelled"] == 0) == (labels in ("none", "empty texts"))
 
 
 @pytest.mark.parametrize("kind", ["equal", "zeros", "one"])

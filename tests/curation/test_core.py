@@ -246,7 +246,8 @@ def test_items_with_a_value_are_kept_and_cover_from_the_start(
         ({"size": 1.5}, "size: 1.5 is no number of items"),
         ({"size": True}, "size: True is no number"),
         ({"size": 5, "mode": "some"}, "mode: unknown value 'some'"),
-        ({"size": 5, "epsilon": 0.9}, "epsilon: 0.9 is out of range"),
+        ({"size": 5, "mode": "levels", "epsilon": 0.9}, "epsilon: 0.9 is out of range"),
+        ({"size": 5, "epsilon": 0.1}, "epsilon: the mode exact takes the farthest item"),
         ({"size": 5, "always": "nothing"}, "always: the pool has no column 'nothing'"),
     ],
 )

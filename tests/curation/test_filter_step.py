@@ -241,6 +241,8 @@ def test_nothing_is_left_by_a_column_without_values(tmp_path: Path) -> None:
     ("asked", "words"),
     [
         ({}, "there is nothing to filter by"),
+        ({"lowest": {"sharp": 0.1}, "novelty_share": 0.1}, r"filter\.novelty_share: nothing is dropped by novelty"),
+        ({"lowest": {"sharp": 0.1}, "outlier_share": 0.1}, r"filter\.outlier_share: nothing is dropped by outliers"),
         ({"where": {"blur": {"min": 1}}}, "filter.where.blur: the pool has no such column"),
         ({"where": {"sharpness": {"min": 1}}}, "with --measure sharpness"),
         ({"lowest": {"blur": 0.1}}, "filter.lowest.blur"),

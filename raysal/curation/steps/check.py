@@ -243,6 +243,9 @@ class Check(Step):
             "notes": notes,
         }
         if found is None:
+            few = "no class has" if self.several else "fewer than two classes have"
+            why = f"{few} enough labels" if labelled else "no item that is left has a label"
+            notes.append(f"nothing was judged by probabilities: {why}")
             return facts
         estimate = found.estimate
         rates = np.divide(estimate.wrong, estimate.items, out=np.zeros(len(estimate.wrong)), where=estimate.items > 0)

@@ -29,6 +29,7 @@ from raysal.types import POOL_COLUMNS
 
 SECONDS_BETWEEN = 30.0
 """After which picks are stored. The choice of some picks takes a second or two."""
+EPSILON = 0.1
 EPSILONS = 0.001, 0.5
 PASSES = 20
 """Times that a row is read, about."""
@@ -66,8 +67,8 @@ class Core(Step):
     """how many items are kept; below 1, which share of what is left"""
     mode: Literal["exact", "levels"] = "exact"
     """whether the farthest item is kept next, or any that is nearly as far"""
-    epsilon: float = 0.1
-    """of the mode `levels`"""
+    epsilon: float | None = None
+    """of the mode `levels`: by which share of the radius so far an item may be nearer, 0.001 to 0.5; by default 0.1"""
     always: str | None = None
     """a column of the pool: items that have a value in it (true, where values are true or false) are kept, and cover
     others from the start. They count for `size`"""
@@ -78,8 +79,16 @@ class Core(Step):
         check_size(self.size)
         if self.mode not in ("exact", "levels"):
             raise ConfigError("mode", f"unknown value {self.mode!r}", "use exact or levels")
-        if isinstance(self.epsilon, bool) or not EPSILONS[0] <= self.epsilon <= EPSILONS[1]:
+        if isinstance(self.epsilon, bool) or not EPSILONS[0] <= self._share_nearer <= EPSILONS[1]:
             raise ConfigError("epsilon", f"{self.epsilon!r} is out of range", "use 0.001 to 0.5")
+        if self.mode == "exact" and self.epsilon is not None:
+            raise ConfigError(
+                "epsilon", "the mode exact takes the farthest item", 'leave it out, or use mode = "levels"'
+            )
+
+    @property
+    def _share_nearer(self) -> float:
+        return EPSILON if self.epsilon is None else self.epsilon
 
     def check(self, pool: Pool) -> None:
         """Look for the column."""
@@ -143,12 +152,14 @@ class Core(Step):
     def _stored_picks(self, work: Work, given: NDArray[np.int64]) -> StoredPicks:
         what: dict[str, Any] = {"mode": self.mode, "key": work.key, "given": given.tolist(), "version": self.version}
         if self.mode == "levels":
-            what["epsilon"] = self.epsilon
+            what["epsilon"] = self._share_nearer
         return StoredPicks.of(work.folder, what)
 
     def _rule(self, key: int) -> Rule:
         return (
-            FarthestPoint() if self.mode == "exact" else FarthestLevel(key=derive(key, "levels"), epsilon=self.epsilon)
+            FarthestPoint()
+            if self.mode == "exact"
+            else FarthestLevel(key=derive(key, "levels"), epsilon=self._share_nearer)
         )
 
     def _pick(
@@ -204,7 +215,7 @@ class Core(Step):
 
     def _facts(self, pool: Pool, size: int, value: NDArray[np.float64]) -> Mapping[str, Any]:
         radius = float(value.max(initial=0.0))
-        factor = 2.0 if self.mode == "exact" else 2 / (1 - self.epsilon)
+        factor = 2.0 if self.mode == "exact" else 2 / (1 - self._share_nearer)
         what = "cosine distance of unit vectors" if pool.metric == "cosine" else "distance"
         word = "at most" if self.mode == "exact" else "less than"
         note = (

@@ -39,6 +39,8 @@ NOVELTY_SAMPLE = 2_000
 MOST_REASONS = 250
 """Of columns. A result tells 256 apart."""
 Share = Annotated[float, Field(gt=0, lt=1)]
+SHARE = 0.01
+"""Of outliers, and of what is novel, where nobody says another one."""
 
 
 def _novelty(value: Any, info: ValidationInfo) -> Named[Novelty] | None:
@@ -60,12 +62,13 @@ class Filter(Step):
     their order does not matter. Items without a value stay.
 
     `outliers`: items that pass the tests of `like` are a reference, and none of them is dropped. Of the n others that
-    are left, the floor(outlier_share * n) farthest from it are. `knn` takes the distance to the `outlier_k`-th nearest
-    item of the reference (Sun et al., ICML 2022); `mahalanobis` that to its mean, in its shrunk covariance (Lee et al.,
-    NeurIPS 2018). Of a reference of more than `outlier_sample` items a uniform sample is taken.
+    are left, the floor(outlier_share * n) farthest from it are; the share is 1 % by default. `knn` takes the distance
+    to the `outlier_k`-th nearest item of the reference (Sun et al., ICML 2022); `mahalanobis` that to its mean, in its
+    shrunk covariance (Lee et al., NeurIPS 2018). Of a reference of more than `outlier_sample` items a uniform sample is
+    taken.
 
     `novelty`: of the n items left, the floor(novelty_share * n) that are least like the rest, by one of
-    `raysal.scoring.novelty`, which is fitted on these.
+    `raysal.scoring.novelty`, which is fitted on these. The share is 1 % by default.
 
     Of each share, items that tie with the last one to stay, stay.
 
@@ -80,11 +83,11 @@ class Filter(Step):
     highest: Mapping[str, Share] = field(default_factory=dict)
     outliers: OutlierRule | None = None
     like: Mapping[str, Any] = field(default_factory=dict)
-    outlier_share: Share = 0.01
+    outlier_share: Share | None = None
     outlier_k: Count = 5
     outlier_sample: Count = 10_000
     novelty: Annotated[Named[Novelty] | None, PlainValidator(_novelty)] = None
-    novelty_share: Share = 0.01
+    novelty_share: Share | None = None
 
     def __post_init__(self) -> None:
         check_tests(self.where, f"{PLACE}.where")
@@ -94,6 +97,10 @@ class Filter(Step):
             raise ConfigError(f"{PLACE}.like", "outliers are far from a reference, and none is named", fix)
         if self.like and self.outliers is None:
             raise ConfigError(f"{PLACE}.outliers", "a reference is named, and nothing goes by it", 'outliers = "knn"')
+        if self.outliers is None and self.outlier_share is not None:
+            raise ConfigError(f"{PLACE}.outlier_share", "nothing is dropped by outliers", 'add outliers = "knn"')
+        if self.novelty is None and self.novelty_share is not None:
+            raise ConfigError(f"{PLACE}.novelty_share", "nothing is dropped by novelty", 'add novelty = "knn"')
 
     def check(self, pool: Pool) -> None:
         """Look for the columns, and at the types of the tests.
@@ -142,17 +149,17 @@ class Filter(Step):
     def _drop_outliers(self, dropping: _Dropping, found: Columns) -> list[str]:
         if self.outliers is None or not dropping.left.any():
             return []
-        work = dropping.work
+        work, share = dropping.work, SHARE if self.outlier_share is None else self.outlier_share
         reference = work.ids[dropping.left & found.like]
         if not len(reference):
             raise ConfigError(f"{PLACE}.like", "no item that is left passes it", "name what some items have")
         sample = np.sort(lowest_hashes(reference, derive(work.key, "reference"), self.outlier_sample)[0])
         dropping.begin()
         work.fleet.each(exclude, reference)
-        far = farthest(work.fleet, work.pool.metric, sample, self.outliers, self.outlier_k, self.outlier_share)
+        far = farthest(work.fleet, work.pool.metric, sample, self.outliers, self.outlier_k, share)
         if work.pool.metric == "l2" and self.outliers == "knn":
             far = Far(far.ids, far.values / work.pool.scale)
-        words = f"among the {_percent(self.outlier_share)} farthest from the reference, by {self.outliers}"
+        words = f"among the {_percent(share)} farthest from the reference, by {self.outliers}"
         dropping.drop_ids(far, words)
         of = f"{len(reference):,} items" if len(sample) == len(reference) else f"{len(sample):,} of {len(reference):,}"
         return [f"outliers: distances to a reference of {of}"]
@@ -161,9 +168,9 @@ class Filter(Step):
         if self.novelty is None or not dropping.left.any():
             return []
         dropping.begin()
-        key = derive(dropping.work.key, "novelty")
-        far, words = most_novel(dropping.work.fleet, self.novelty.part, key, self.novelty_share)
-        dropping.drop_ids(far, f"among the {_percent(self.novelty_share)} most novel, by {self.novelty.name}")
+        key, share = derive(dropping.work.key, "novelty"), SHARE if self.novelty_share is None else self.novelty_share
+        far, words = most_novel(dropping.work.fleet, self.novelty.part, key, share)
+        dropping.drop_ids(far, f"among the {_percent(share)} most novel, by {self.novelty.name}")
         return [f"novelty: {words}"]
 
 
