@@ -49,6 +49,14 @@ class ServedPage:
         self.socket.close()
         self.session.close()
 
+    def end_hand_outs(self) -> None:
+        """End all hand-outs: a page whose server was away when it was left could not give its items back."""
+        held: dict[str, list[str]] = {}
+        for who, key in self.here.handouts._db.execute("SELECT annotator, key FROM held").fetchall():
+            held.setdefault(who, []).append(key)
+        for who, keys in held.items():
+            self.here.handouts.release(who, keys)
+
     def said(self, annotator: str) -> dict[str, str]:
         """What an annotator said: {key: label}, skips included, as the ledger has it."""
         ledger: Ledger = self.session.ledger

@@ -38,6 +38,7 @@ def visit(browser: Any, served: ServedPage) -> Iterator[Any]:
     yield come
     for one in visits:
         one.leave()
+    served.end_hand_outs()
 
 
 def truth(key: str) -> str:
