@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from raysal.arrow_values import array_of
 from raysal.curation.equal import find_equal
 from raysal.curation.near.against import check_against, find_near_to_other
+from raysal.curation.near.clusters import kept_in_clusters
 from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
 from raysal.curation.near.keeping import Kept, kept_of
 from raysal.curation.near.nearest import Nearest
 from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.near.recall import Recall, recall_of
-from raysal.curation.near.sieve import cells_for, kept_without_pairs
+from raysal.curation.near.sieve import kept_without_pairs
 from raysal.curation.order import Prefer, check_threshold, order_of
 from raysal.errors import ConfigError
 from raysal.fleet import Fleet
@@ -39,8 +40,6 @@ SIEVE = "sieve"
 THRESHOLD = 0.95
 ROWS_AT_ONCE = 2**17
 """Rows of a table that are made and written together."""
-FEW = 4
-"""Cells whose items are compared with a kept one, in the mode `clusters`."""
 MODES = ("exact", "clusters")
 Mode = Literal["exact", "clusters"]
 Rows = Literal["all", "kept", "dropped"]
@@ -194,7 +193,8 @@ def find_near_duplicates(
     With another pool, items that are near to one of it are dropped first; of the rest no two kept ones are near.
 
     Cost: `find_near_pairs`; for a higher threshold than before, some seconds a million pairs. Where pairs are too many
-    to list, and with `clusters`: `kept_without_pairs`. Memory: 100 bytes an item, and 24 for each near pair.
+    to list: `kept_without_pairs`; with `clusters`: `kept_in_clusters`. Memory: 100 bytes an item, and 24 for each near
+    pair.
 
     Args:
         pool: the items.
@@ -204,7 +204,7 @@ def find_near_duplicates(
         keep: a column of the pool that says who is kept; by default the order of the pool. Items without a value come
             last, and among equal ones the first of the pool is kept.
         prefer: whether items with the `largest` or the `smallest` value of the column are kept.
-        mode: `exact`, or `clusters`: a kept item is then compared with the items of its nearest `FEW` cells alone.
+        mode: `exact`, or `clusters`: only items that share a cell are compared, as of `kept_in_clusters`.
         against: another pool.
         left: which items there are, bool [n]; None for all. Pairs are found and kept of the whole pool.
         folder: where pairs are kept for later calls; by default in the pool.
@@ -250,14 +250,11 @@ def find_near_duplicates(
         except TooManyPairs:
             listed = False
     if not listed:
-        few = FEW if mode == "clusters" else 0
-        cells = cells_for(len(order), few) if few else 0
         sieve = folder / SIEVE if sieve is None else sieve
-        found = kept_without_pairs(
-            pool, fleet, sieve, similarity, ids[order], few=few, cells=cells, unit_rows=unit_rows, report=report
-        )
-        if few:
-            recall = recall_of(pool, fleet, sieve, similarity, ids[order], found, report=report)
+        keep_of = kept_in_clusters if mode == "clusters" else kept_without_pairs
+        found = keep_of(pool, fleet, sieve, similarity, ids[order], unit_rows=unit_rows, report=report)
+        if mode == "clusters":
+            recall = recall_of(pool, fleet, similarity, ids[order], found, report=report)
     return NearDuplicates(
         pool=pool,
         threshold=threshold,

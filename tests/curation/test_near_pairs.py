@@ -172,7 +172,7 @@ def test_a_row_on_the_plane_between_cells_is_within_reach_in_spite_of_rounding()
         across = rng.standard_normal(8)
         beyond = middle + across - across @ towards * towards  # on the plane, up to its own rounding
         rows = np.stack([beyond, beyond - 0.25 * towards, beyond + 0.25 * towards]).astype(np.float32)
-        cells = Cells.around(centroids, np.zeros(8, np.float32), np.eye(8, dtype=np.float32), 8)
+        cells = Cells(centroids, np.zeros(8, np.float32), np.eye(8, dtype=np.float32), 8)
         distances = np.linalg.norm(rows.astype(np.float64) - rows[0], axis=1)
         cell, reached = cells.placed(torch.from_numpy(rows), float(distances.max()))
         pairs = set(zip(reached.row.tolist(), reached.cell.tolist(), strict=True))
@@ -183,7 +183,7 @@ def test_turned_rows_are_no_farther_off_than_is_said() -> None:
     rng = np.random.default_rng(0)
     for dim in (3, 40):
         axes = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
-        cells = Cells.around(np.zeros((1, dim), np.float32), np.full(dim, 0.5, np.float32), axes, dim)
+        cells = Cells(np.zeros((1, dim), np.float32), np.full(dim, 0.5, np.float32), axes, dim)
         rows = (100 * rng.standard_normal((400, dim))).astype(np.float16).astype(np.float32)
         rows[1::2] = rows[::2] + rng.choice([0, 0.25], size=(200, dim))
         turned = cells.turned(rows).astype(np.float64)

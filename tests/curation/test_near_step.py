@@ -15,7 +15,6 @@ import raysal
 from raysal.config import FleetConfig
 from raysal.curation import dedup
 from raysal.curation.base import Speed, StepResult, Work
-from raysal.curation.near import recall as recall_module
 from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.steps.near import Near
 from raysal.errors import ConfigError
@@ -79,37 +78,6 @@ def test_items_near_to_another_pool_have_a_reason_of_their_own(tmp_path: Path) -
     assert found.listed["id"].to_pylist() == found.ids[outside].tolist()
     assert found.listed["near_to"].to_pylist()[-50:] == [f"other-{i}" for i in range(150, 200)]
     assert found.facts["against"] == {"pool": other.place, "near": int(outside.sum())}
-
-
-@pytest.mark.parametrize("few", [1, 4])
-def test_the_recall_of_clusters_is_what_comparing_all_says(
-    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sample is of the whole pool here, with more rows than are listed at once."""
-    monkeypatch.setattr(dedup, "FEW", few)
-    monkeypatch.setattr(dedup, "cells_for", lambda items, few: 60)
-    monkeypatch.setattr("raysal.curation.near.reading.ROWS_A_CELL", 2)
-    monkeypatch.setattr(recall_module, "MOST_PAIRS", 20)
-    monkeypatch.setattr(recall_module, "FEW_ROWS", 16)
-    rows = vectors_with_copies(2)
-    pool = make_pool(tmp_path / "pool", rows)
-    found = run(pool, 0.75, mode="clusters")
-    x = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    kept = found.found.kept
-    missed = [row for row in np.flatnonzero(kept) if (x[row] @ x[:row][kept[:row]].T >= 0.75).any()]
-    assert found.recall is not None
-    assert (found.recall.sample, found.recall.found) == (N, int((~kept).sum()))
-    assert found.recall.near == found.recall.found + len(missed)
-    assert few > 1 or missed
-    assert few == 1 or len(missed) < 10
-    low, high = found.recall.interval
-    assert 0 < low < found.recall.share <= high <= 1
-    for row in np.flatnonzero(~kept):
-        assert kept[found.found.nearest[row]]
-        assert x[row] @ x[found.found.nearest[row]] >= 0.75 - 1e-6
-    sharded = run(make_pool(tmp_path / "other", rows, chunk_rows=33), 0.75, mode="clusters", partitions=3)
-    assert sharded.table().equals(found.table())
-    assert sharded.recall == found.recall
 
 
 def test_the_command_prints_the_recall(tmp_path: Path) -> None:

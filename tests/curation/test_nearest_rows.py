@@ -75,20 +75,3 @@ def test_of_equally_similar_ones_it_is_the_lowest_id() -> None:
     right = Unit.of(np.arange(len(y)), y, "cosine", cells, radius_of(1.0, "cosine"))
     found = nearest_of(left, right, 1.0, "cosine")
     assert np.array_equal(found.nearest, found.ids)
-
-
-def test_a_cell_is_compared_with_rows_that_have_it_among_their_nearest() -> None:
-    """With few cells a row looks at fewer, and all that is found is right."""
-    x = rows_with_neighbours(2, 300, 8)
-    cells = Cells.of(compared_rows(x, "cosine"), 40, 1)
-    radius = radius_of(0.9, "cosine")
-    left = Unit.of(np.arange(300), x, "cosine", cells, radius, distinct=False)
-    counts = []
-    for few in (1, 3, 40, 0):
-        right = Unit.of(np.arange(300), x, "cosine", cells, radius, few=few)
-        if few:
-            assert np.bincount(right.reach.rows).max() <= few
-        counts.append(len(right.reach.rows))
-        found = nearest_of(left, right, 0.9, "cosine")
-        assert found.ids.tolist() == list(range(300))  # itself, or its copy
-    assert counts[0] < counts[1] < counts[2] == counts[3]

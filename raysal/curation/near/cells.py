@@ -13,7 +13,8 @@ alone bounds it from below.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -33,7 +34,7 @@ again, with 0.98 the products take twice the time (256 numbers of images)."""
 
 @dataclass(frozen=True)
 class Cells:
-    """Centroids, how far they are from one another, and the axes that rows are turned to."""
+    """Centroids, and the axes that rows are turned to."""
 
     centroids: NDArray[np.float32]
     """[c, d], turned"""
@@ -43,8 +44,6 @@ class Cells:
     """[d, d], orthogonal up to rounding; columns by falling variance"""
     leading: int
     """how many axes hold `LEADING_SHARE` of the variance, rounded up"""
-    between: NDArray[np.float32]
-    """distances of centroids [c, c]"""
 
     @classmethod
     def of(cls, sample: NDArray[np.float32], count: int, key: int, *, iterations: int = ITERATIONS) -> Self:
@@ -68,33 +67,23 @@ class Cells:
         enough = int(np.searchsorted(share, LEADING_SHARE * share[-1])) + 1
         centroids = k_means(turned, count, key, iterations=iterations).centroids
         leading = min(round_up(enough), sample.shape[1])
-        return cls.around(centroids.astype(np.float32), origin, axes[:, ::-1].astype(np.float32), leading)
-
-    @classmethod
-    def around(
-        cls,
-        centroids: NDArray[np.float32],
-        origin: NDArray[np.float32],
-        axes: NDArray[np.float32],
-        leading: int,
-    ) -> Self:
-        """Make the cells of centroids.
-
-        Args:
-            centroids: [c, d], c >= 1, turned.
-            origin: [d].
-            axes: [d, d].
-            leading: how many of them.
-
-        Returns:
-            The cells.
-        """
-        wide = torch.from_numpy(centroids.astype(np.float64))
-        between = torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist")
-        return cls(centroids, origin, np.ascontiguousarray(axes), leading, between.float().numpy())
+        return cls(centroids.astype(np.float32), origin, axes[:, ::-1].astype(np.float32, order="C"), leading)
 
     def __len__(self) -> int:
         return len(self.centroids)
+
+    @cached_property
+    def between(self) -> NDArray[np.float32]:
+        """Distances of centroids [c, c]."""
+        wide = torch.from_numpy(self.centroids.astype(np.float64))
+        distances: NDArray[np.float32] = (
+            torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").float().numpy()
+        )
+        return distances
+
+    def only(self, cells: NDArray[np.bool_]) -> Cells:
+        """Some of them [c], with the same axes."""
+        return replace(self, centroids=self.centroids[cells])
 
     def turned(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rows about the origin, turned to the axes. O(n d^2).
@@ -126,13 +115,12 @@ class Cells:
         d = len(self.origin)
         return 2 * largest * (d * math.sqrt(d) + 16 * d) * math.ldexp(1.0, -24)
 
-    def placed(self, rows: torch.Tensor, radius: float, few: int = 0) -> tuple[NDArray[np.int64], Reached]:
+    def placed(self, rows: torch.Tensor, radius: float) -> tuple[NDArray[np.int64], Reached]:
         """The cell of each row, and the cells that may hold a row within a radius of it. O(n c d).
 
         Args:
             rows: [n, d], turned.
             radius: a distance, at least 0.
-            few: how many of its nearest cells are looked at for a row; 0 for all.
 
         Returns:
             The cells [n], and those that are reached, their own among them. A row may be in a cell whose centroid is
@@ -150,16 +138,9 @@ class Cells:
             # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
             error = 8 * share * (rows[piece].square().sum(1) * (1 + share) + sq_centroids)
             least += error
-            if few:
-                values, nearest = values.topk(min(few, len(self)), dim=1, largest=False)
-                reached = values - least[:, None] <= limits[own[:, None], nearest]
-                reached |= nearest == own[:, None]
-                row, column = np.nonzero(reached.numpy())
-                column = nearest.numpy()[row, column]
-            else:
-                values -= least[:, None]
-                reached = values <= limits.index_select(0, own)
-                row, column = np.divmod(np.flatnonzero(reached.numpy()), len(self))
+            values -= least[:, None]
+            reached = values <= limits.index_select(0, own)
+            row, column = np.divmod(np.flatnonzero(reached.numpy()), len(self))
             cells.append(own.numpy())
             found.append(Reached((row + piece.start).astype(np.int32), column.astype(np.int16)))
         return np.concatenate(cells), Reached(*(np.concatenate(side) for side in zip(*found, strict=True)))

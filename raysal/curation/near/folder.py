@@ -171,7 +171,7 @@ def read_cells(folder: Path, sha256: str) -> Cells:
     values: NDArray[np.float32] = numbers_of(batch.column("row").values)
     rows = np.array(values.reshape(batch.num_rows, -1))
     dim = rows.shape[1]
-    return Cells.around(rows[dim + 1 :], rows[0], rows[1 : dim + 1], int(numbers_of(batch.column("leading"))[0]))
+    return Cells(rows[dim + 1 :], rows[0], rows[1 : dim + 1], int(numbers_of(batch.column("leading"))[0]))
 
 
 def stage_pairs(folder: Path, number: int, pairs: Pairs, copies: NDArray[np.int64]) -> Staged:

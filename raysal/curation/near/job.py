@@ -46,7 +46,7 @@ from raysal.curation.near.reading import (
     rows_of_unit,
     sample_of,
 )
-from raysal.curation.near.unit import Placing, Unit, radius_of
+from raysal.curation.near.unit import Unit, radius_of
 from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
@@ -207,10 +207,8 @@ def _foresee(pool: Pool, cells: Cells, threshold: float) -> None:
     ids, vectors = sample_of(pool, LOOKED_AT)
     most = max(int(most_pairs(len(pool)) * (len(ids) / max(len(pool), 1)) ** 2), FEWEST_SEEN)
     first = np.sort(distinct_rows(vectors.astype(np.float32))[0])
-    radius, together = radius_of(threshold, pool.metric), Placing(np.zeros(len(first), np.int64), None)
-    unit = Unit.of(
-        ids[first], vectors[first], pool.metric, cells, radius, distinct=False, right=False, placing=together
-    ).in_one_cell()
+    radius = radius_of(threshold, pool.metric)
+    unit = Unit.together(ids[first], vectors[first], pool.metric, cells, radius)
     near_pairs_of(unit, unit, threshold, pool.metric, most=most)
 
 

@@ -116,7 +116,7 @@ def columns_for(left: Unit, right: Unit, cell: int) -> NDArray[np.int64]:
     Returns:
         Positions on the right, ascending.
     """
-    others = right.reach.of_cell(cell)
+    others = np.arange(len(right)) if right.reach is None else right.reach.of_cell(cell)
     return others if left.reaches is None else others[left.reaches[cell][right.cell[others]]]
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysal.curation.near.folder import FIX, PLAN, read_cells
+from raysal.curation.near.cells import Cells
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.keeping import Kept
 from raysal.curation.near.pairs import MOST_PAIRS, TooManyPairs, near_pairs_of
-from raysal.curation.near.reading import held_unit, let_go, open_once, rows_of_unit
-from raysal.curation.near.sieve import SieveJob
-from raysal.curation.near.unit import Unit
+from raysal.curation.near.reading import cells_of, held_unit, let_go, open_once, rows_at, rows_of_unit
+from raysal.curation.near.unit import Unit, radius_of
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
 from raysal.models.intervals import wilson
 from raysal.numerics import ceil_div, slices
 from raysal.pool import Pool
 from raysal.rng import derive, item_order
-from raysal.store import read_sealed
-from raysal.types import Report, no_report
+from raysal.types import Metric, Report, no_report
 
 SAMPLE = 4096
 """Items that are looked at."""
@@ -60,10 +58,23 @@ class Recall:
         )
 
 
+class RecallJob(NamedTuple):
+    """What travels to the partitions."""
+
+    name: str
+    metric: Metric
+    threshold: float
+    cells: Cells
+
+    def unit(self, pool: Pool, ids: NDArray[np.int64]) -> Unit:
+        """Make a unit of some items, ascending."""
+        radius = radius_of(self.threshold, self.metric)
+        return Unit.together(*rows_at(pool, ids), self.metric, self.cells, radius)
+
+
 def recall_of(
     pool: Pool,
     fleet: Fleet,
-    folder: Path,
     threshold: float,
     items: NDArray[np.int64],
     kept: Kept,
@@ -72,12 +83,11 @@ def recall_of(
 ) -> Recall:
     """Look at a sample of the items, and compare those that are kept with all kept ones.
 
-    What is not compared is ruled out by proven bounds, so none is missed. O(s k d) for k kept items, at most.
+    All are compared with all, so that none is missed. O(s k d) for k kept items.
 
     Args:
         pool: the items.
         fleet: is over that pool.
-        folder: of what was found, with the cells.
         threshold: a cosine, or minus a squared distance.
         items: ids of the items, in the order of keeping.
         kept: what became of them.
@@ -90,8 +100,7 @@ def recall_of(
     sample = items[np.argsort(item_order(derive(0, "near recall"), items), kind="stable")[:SAMPLE]]
     dropped = ~kept.kept[np.searchsorted(kept.ids, sample)]
     open_, every = np.sort(sample[~dropped]), kept.ids[kept.kept]
-    cells = read_cells(folder, str(read_sealed(folder / PLAN, FIX.format(folder))["cells_sha256"]))
-    job = SieveJob(f"recall {len(items)}", pool.metric, threshold, 0, cells)
+    job = RecallJob(f"recall {len(items)}", pool.metric, threshold, cells_of(pool, 1))
     rank = np.empty(len(items), np.int64)
     by_id = np.argsort(items)
     rank[:] = by_id
@@ -114,7 +123,7 @@ def recall_of(
 
 def near_to_sample(
     partition: Partition,
-    job: SieveJob,
+    job: RecallJob,
     sample: NDArray[np.int64],
     turn: tuple[tuple[int, NDArray[np.int64]] | None, ...],
 ) -> NDArray[np.int64]:
@@ -134,7 +143,7 @@ def near_to_sample(
         return np.empty((0, 2), np.int64)
     pool = open_once(partition)
     right = held_unit(partition, (job.name, "sample"), lambda: job.unit(pool, sample))
-    left = job._replace(few=1).unit(pool, mine[1], right=False)
+    left = job.unit(pool, mine[1])
     threads = partition.spec.threads or torch.get_num_threads()
 
     def ends(some: Unit, most: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Which items are kept, without a list of near pairs: every item is compared with kept ones alone.
 
-    items in order ──▶ a batch of those that are open ──▶ settle ──▶ kept ones ──▶ every unit: nearest_in_unit
+    items in order ──▶ a batch of those that are open ──▶ settle_batch ──▶ kept ones ──▶ every unit: nearest_in_unit
                                ▲                                                               │
                                └────────────── open: neither kept nor near to a kept one ◀─────┘
 
@@ -9,55 +9,38 @@ kept is the first independent set, as `raysal.curation.near.keeping` finds it fr
 with the pairs, so a group of a million jittered copies is as cheap as any. The price: another threshold or another
 order of keeping computes it again.
 
-With `few` cells a kept item is compared with the items of its nearest cells alone (clusters). Some near pairs are then
-not seen; each dropped item is near to a kept one all the same.
-
-    plan.json           which items in which order, at which threshold (sealed)
-    cells.arrow         as of `raysal.curation.near.folder`
-    found/00000.arrow   of a batch: the kept ones, and all items that are near to one of them with the nearest
-    commits/00000.json  the bytes and sha256 of the file (sealed)
+The folder is one of `raysal.curation.near.going`; a step is a batch, of which it has the kept ones, and all items that
+are near to one of them with the nearest.
 """
 
 from __future__ import annotations
 
-import math
-import shutil
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from raysal.arrow_values import array_of, numbers_of
-from raysal.commits import Parts, Staged, stage_file
+from raysal.commits import Staged
 from raysal.curation.near.cells import Cells
-from raysal.curation.near.folder import COMMITS, FIX, PLAN, read_batch, read_cells, write_batch, write_cells
-from raysal.curation.near.independent_set import first_independent_set
+from raysal.curation.near.going import begun, parts_of, read, stage
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.keeping import Kept
 from raysal.curation.near.nearest import Nearest, nearest_of
-from raysal.curation.near.pairs import near_pairs_of
 from raysal.curation.near.reading import PLACED, cells_of, held_unit, let_go, open_once, rows_at, rows_of_unit
+from raysal.curation.near.settling import Settled, settle
 from raysal.curation.near.unit import Placing, Unit, radius_of
-from raysal.errors import Damaged
 from raysal.fleet import Fleet, Partition
 from raysal.fleet.chunks import in_turns
 from raysal.numerics import ceil_div
 from raysal.pool import Pool
-from raysal.store import digest_of, locked, read_sealed, remove_temporaries, write_sealed
+from raysal.store import digest_of, locked, remove_temporaries
 from raysal.types import Metric, Report, no_report
 
-FOUND = "found"
 VERSION = 1
-FEWEST_TOGETHER, MOST_TOGETHER = 2**8, 2**12
-"""Items of a batch that are compared with one another: as few as possible first, as most others may be near to these;
-then twice as many each time. Of the most, all pairs are 8 million."""
-MOST_CELLS = 2**11
-"""Of the mode `clusters`: 64 rows of a unit in each. With more, calls take longer than products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +55,32 @@ class SievePlan:
     """fingerprint of the generation"""
     items: str
     """sha256 of the ids of the items, in the order of keeping"""
-    few: int
-    """as of `Unit.of`"""
-    cells: int
-    """how many there are, at most"""
     rows: int
     """of a batch, and of a unit, at most"""
+    mode: str = "exact"
     version: int = VERSION
+
+    @classmethod
+    def of(cls, pool: Pool, threshold: float, items: NDArray[np.int64], rows: int) -> Self:
+        """Say what is computed.
+
+        Args:
+            pool: the items.
+            threshold: a cosine, or minus a squared distance.
+            items: ids of those that are looked at, in the order of keeping.
+            rows: of a unit.
+
+        Returns:
+            The plan.
+        """
+        return cls(
+            vector_space=pool.vector_space,
+            metric=pool.metric,
+            threshold=threshold,
+            pool=pool.fingerprint,
+            items=sha256(np.ascontiguousarray(items, np.int64).tobytes()).hexdigest(),
+            rows=rows,
+        )
 
 
 class SieveJob(NamedTuple):
@@ -88,7 +90,6 @@ class SieveJob(NamedTuple):
     """of the plan; units that are held are of one"""
     metric: Metric
     threshold: float
-    few: int
     cells: Cells
 
     def unit(self, pool: Pool, ids: NDArray[np.int64], *, right: bool = True, placing: Placing | None = None) -> Unit:
@@ -101,7 +102,6 @@ class SieveJob(NamedTuple):
             self.cells,
             radius_of(self.threshold, self.metric),
             distinct=False,
-            few=self.few,
             right=right,
             placing=placing,
         )
@@ -114,13 +114,6 @@ class Batch(NamedTuple):
     ranks: NDArray[np.int64]
 
 
-class Settled(NamedTuple):
-    """What became of a batch: the ids that are kept, ascending, and a kept one for each other item."""
-
-    kept: NDArray[np.int64]
-    dropped: Nearest
-
-
 def kept_without_pairs(
     pool: Pool,
     fleet: Fleet,
@@ -128,8 +121,6 @@ def kept_without_pairs(
     threshold: float,
     items: NDArray[np.int64],
     *,
-    few: int = 0,
-    cells: int = 0,
     unit_rows: int | None = None,
     report: Report | None = None,
 ) -> Kept:
@@ -145,8 +136,6 @@ def kept_without_pairs(
         folder: of this computation; what is there of the same one is read, anything else of it is replaced.
         threshold: a cosine, or minus the squared distance of what the pool holds.
         items: ids [n] of those that are looked at, in the order of keeping.
-        few: with how many of its nearest cells a kept item is compared; 0 for all that bounds leave, which is exact.
-        cells: how many, at most; by default as for near pairs.
         unit_rows: rows of a unit, at most; for tests.
         report: called with the stage, what of it is done, and its total.
 
@@ -159,27 +148,17 @@ def kept_without_pairs(
     """
     report = report or no_report
     folder.mkdir(parents=True, exist_ok=True)
-    plan = SievePlan(
-        vector_space=pool.vector_space,
-        metric=pool.metric,
-        threshold=threshold,
-        pool=pool.fingerprint,
-        items=sha256(np.ascontiguousarray(items, np.int64).tobytes()).hexdigest(),
-        few=few,
-        cells=cells,
-        rows=unit_rows or rows_of_unit(pool),
-    )
+    plan = SievePlan.of(pool, threshold, items, unit_rows or rows_of_unit(pool))
     with locked(folder, "near items"):
         remove_temporaries(folder)
-        made = _begun(pool, folder, plan)
-        parts, state = _parts(folder), _State(items)
+        made = begun(folder, asdict(plan), lambda: cells_of(pool))
+        parts, state = parts_of(folder), _State(items)
         batches = 0
         while parts.record_of(batches).exists():
-            parts.check(batches)
             state.take(*_read(folder, batches))
             batches += 1
         report("compare", state.closed, len(items))
-        job = SieveJob(digest_of(asdict(plan)), plan.metric, threshold, few, made)
+        job = SieveJob(digest_of(asdict(plan)), plan.metric, threshold, made)
         units = [cut for cut in np.array_split(state.ids, max(ceil_div(len(items), plan.rows), 1)) if len(cut)]
         try:
             while state.closed < len(items):
@@ -193,11 +172,6 @@ def kept_without_pairs(
         finally:
             parts.remove_leftovers()
     return state.result(1.0 if pool.metric == "cosine" else 0.0)
-
-
-def cells_for(items: int, few: int) -> int:
-    """How many cells there are for items that look at few of them: to be placed costs as much as to be compared."""
-    return min(max(math.isqrt(few * items), 1), MOST_CELLS)
 
 
 class _State:
@@ -241,29 +215,10 @@ class _State:
         return Kept(self.ids, self.kept, nearest, value)
 
 
-def _begun(pool: Pool, folder: Path, plan: SievePlan) -> Cells:
-    """The cells of a folder that holds what was done of a plan; or a new one."""
-    path = folder / PLAN
-    record = read_sealed(path, FIX.format(folder)) if path.exists() else {}
-    if {name: record.get(name) for name in asdict(plan)} != asdict(plan):
-        path.unlink(missing_ok=True)
-        for name in (FOUND, COMMITS):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        made = write_cells(folder, cells_of(pool, plan.cells) if plan.cells else cells_of(pool))
-        record = {**asdict(plan), "cells_sha256": made}
-        write_sealed(path, record)
-    _parts(folder).begin()
-    return read_cells(folder, str(record["cells_sha256"]))
-
-
-def _parts(folder: Path) -> Parts:
-    return Parts(folder, (f"{FOUND}/{{:05d}}.arrow",), f"{COMMITS}/{{:05d}}.json", FIX.format(folder))
-
-
 def _one_batch(fleet: Fleet, job: SieveJob, batch: Batch, units: list[NDArray[np.int64]]) -> tuple[Settled, Nearest]:
     """Settle a batch, and find all items that are near to what is kept of it."""
     fleet.reset()  # a worker that died makes up for one call
-    settled = fleet.each(settle, job, batch)[0]
+    settled = fleet.each(settle_batch, job, batch)[0]
     assert settled is not None
     found = []
     for turn in in_turns(shared_among([*enumerate(units)], fleet.size)):
@@ -274,23 +229,17 @@ def _one_batch(fleet: Fleet, job: SieveJob, batch: Batch, units: list[NDArray[np
 
 def _stage(folder: Path, number: int, settled: Settled, found: Nearest) -> Staged:
     near = Nearest.joined([settled.dropped, found])
-    columns: dict[str, pa.Array] = {
-        "id": array_of(np.concatenate([settled.kept, near.ids]), pa.int64()),
-        "nearest": array_of(np.concatenate([settled.kept, near.nearest]), pa.int64()),
-        "similarity": array_of(np.concatenate([np.ones(len(settled.kept)), near.similarity]), pa.float64()),
-        "kept": array_of(np.repeat(np.array([1, 0], np.int8), [len(settled.kept), len(near.ids)]), pa.int8()),
+    columns = {
+        "id": np.concatenate([settled.kept, near.ids]),
+        "nearest": np.concatenate([settled.kept, near.nearest]),
+        "similarity": np.concatenate([np.ones(len(settled.kept)), near.similarity]),
+        "kept": np.repeat(np.array([1, 0], np.int8), [len(settled.kept), len(near.ids)]),
     }
-    file = stage_file(folder, f"{FOUND}/{number:05d}.arrow", lambda temporary: write_batch(temporary, columns))
-    return Staged(number, len(settled.kept), (file,))
+    return stage(folder, number, columns)
 
 
 def _read(folder: Path, number: int) -> tuple[NDArray[np.int64], Nearest]:
-    path = folder / f"{FOUND}/{number:05d}.arrow"
-    batch = read_batch(path)
-    try:
-        ids, nearest, similarity, kept = (numbers_of(batch.column(n)) for n in ("id", "nearest", "similarity", "kept"))
-    except KeyError as error:
-        raise Damaged(path, f"not what was found of a batch ({error})", FIX.format(folder)) from None
+    ids, nearest, similarity, kept = read(folder, number, "id", "nearest", "similarity", "kept")
     near = kept == 0
     return ids[~near], Nearest(ids[near], nearest[near], similarity[near])
 
@@ -298,7 +247,7 @@ def _read(folder: Path, number: int) -> tuple[NDArray[np.int64], Nearest]:
 # Functions of a partition.
 
 
-def settle(partition: Partition, job: SieveJob, batch: Batch) -> Settled | None:
+def settle_batch(partition: Partition, job: SieveJob, batch: Batch) -> Settled | None:
     """Choose who is kept among the items of a batch. None of them is near to an item that is kept before.
 
     Args:
@@ -313,33 +262,8 @@ def settle(partition: Partition, job: SieveJob, batch: Batch) -> Settled | None:
         return None
     unit = job.unit(open_once(partition), batch.ids)
     threads = partition.spec.threads or torch.get_num_threads()
-    by_id = np.argsort(unit.ids)
-
-    def rows_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.asarray(by_id[np.searchsorted(unit.ids, ids, sorter=by_id)])
-
     in_order = np.argsort(batch.ranks[np.searchsorted(batch.ids, unit.ids)])
-    open_, place = np.ones(len(unit), bool), np.full(len(unit), -1)
-    kept, dropped, size = [np.empty(0, np.int64)], [], FEWEST_TOGETHER
-    while len(first := in_order[open_[in_order]][:size]):
-        place[first] = np.arange(len(first))
-        some = unit.only(np.sort(first)).in_one_cell()
-        pairs = near_pairs_of(some, some, job.threshold, job.metric, threads=threads)
-        ends = place[rows_of(pairs.first)], place[rows_of(pairs.second)]
-        keeps = first_independent_set(len(first), *ends)
-        kept.append(unit.ids[first[keeps]])
-        for own, other in (ends, ends[::-1]):
-            towards = keeps[other] & ~keeps[own]
-            ids = unit.ids[first[own[towards]]], unit.ids[first[other[towards]]]
-            dropped.append(Nearest.best(*ids, pairs.similarity[towards]))
-        open_[first] = False
-        if open_.any():
-            right = unit.only(np.sort(first[keeps]))
-            near = nearest_of(unit, right, job.threshold, job.metric, threads=threads, rows=open_)
-            dropped.append(near)
-            open_[rows_of(near.ids)] = False
-        size = min(size * 2, MOST_TOGETHER)
-    return Settled(np.sort(np.concatenate(kept)), Nearest.joined(dropped))
+    return settle(unit, in_order, job.threshold, job.metric, threads=threads)
 
 
 def nearest_in_unit(

@@ -19,6 +19,8 @@ from raysal.types import Metric
 
 UNIT_ROUNDING = math.ldexp(1.0, -20)
 """By how much two rows of unit length can be off together, each rounded to single precision; 4 times the bound."""
+TOGETHER = 512
+"""Rows on the left of a product where all are compared with all: with as many as `COLUMNS` on the right it is 1 MB."""
 
 
 def radius_of(similarity: float, metric: Metric) -> float:
@@ -131,8 +133,9 @@ class Unit:
     """of each row [n], ascending"""
     starts: NDArray[np.int64]
     """where the rows of each cell begin, [c + 1]"""
-    reach: Reach
-    """the rows that are compared with each cell of a unit on the left; none where the unit was made for the left"""
+    reach: Reach | None
+    """the rows that are compared with each cell of a unit on the left; None for all of them with each. Of no row where
+    the unit was made for the left"""
     reaches: NDArray[np.bool_] | None
     """the cells that some row of a cell is compared with, [c, c]; None where only the right is asked"""
     copies: NDArray[np.int64]
@@ -148,7 +151,6 @@ class Unit:
         radius: float,
         *,
         distinct: bool = True,
-        few: int = 0,
         right: bool = True,
         placing: Placing | None = None,
     ) -> Self:
@@ -161,7 +163,6 @@ class Unit:
             cells: that both sides of a comparison share.
             radius: up to which distance rows are to be found.
             distinct: whether of equal vectors only the first is a row, and the others are `copies`.
-            few: with how many of its nearest cells a row is compared, at most; 0 for all that bounds leave.
             right: whether it is looked at from the right, too.
             placing: of the same rows, for a unit that is looked at from the left alone.
 
@@ -177,11 +178,11 @@ class Unit:
         sq_norms = torch.linalg.vector_norm(rows, dim=1) ** 2
         # A row of another unit that is near to one of these is hardly longer.
         rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
+        reached = Reached.nothing()
         if placing is None:
-            cell, reached = cells.placed(rows, radius + rounding, few)
-            reaches = None if few else reached.cells_of(cell, len(cells))
-        else:
-            (cell, reaches), reached = placing, Reached.nothing()
+            cell, reached = cells.placed(rows, radius + rounding)
+            placing = Placing(cell, reached.cells_of(cell, len(cells)))
+        cell, reaches = placing
         order = np.argsort(cell, kind="stable")
         cell, ids, vectors, some = cell[order], ids[own[order]], vectors[own[order]], torch.from_numpy(order)
         reach = Reach.of(reached, order, len(cells)) if right else Reach.nothing(len(cells))
@@ -235,14 +236,33 @@ class Unit:
             screen=self.screen.only(some),
             cell=cell,
             starts=np.searchsorted(cell, np.arange(len(self.starts))),
-            reach=self.reach.only(place),
+            reach=None if self.reach is None else self.reach.only(place),
         )
 
-    def in_one_cell(self) -> Unit:
-        """The same rows, all of which are compared with all: for few, that is less work."""
-        n, ends = len(self), np.array([0, len(self)])
-        cell = np.zeros(n, np.int64)
-        return replace(self, cell=cell, starts=ends, reach=Reach(np.arange(n, dtype=np.int32), ends), reaches=None)
+    @classmethod
+    def together(
+        cls, ids: NDArray[np.int64], vectors: NDArray[np.float16], metric: Metric, cells: Cells, radius: float
+    ) -> Self:
+        """Make a unit of rows all of which are compared with all, equal ones included. O(n d^2).
+
+        Args:
+            ids: [n], ascending.
+            vectors: [n, d].
+            metric: of the pool.
+            cells: of which the axes count alone, which both sides of a comparison share.
+            radius: up to which distance rows are to be found.
+
+        Returns:
+            The unit.
+        """
+        placing = Placing(np.zeros(len(ids), np.int64), None)
+        unit = cls.of(ids, vectors, metric, cells, radius, distinct=False, right=False, placing=placing)
+        return unit.all_with_all()
+
+    def all_with_all(self) -> Self:
+        """The same rows, all of which are compared with all: for few, that is less work than to rule pairs out."""
+        starts = np.minimum(np.arange(0, len(self) + TOGETHER, TOGETHER), len(self))
+        return replace(self, cell=np.arange(len(self)) // TOGETHER, starts=starts, reach=None, reaches=None)
 
 
 def _sq_norms(vectors: NDArray[np.float16]) -> NDArray[np.float64]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
-from raysal.curation.dedup import FEW, FOLDER, THRESHOLD, Mode, NearDuplicates, check_mode, find_near_duplicates
+from raysal.curation.dedup import FOLDER, THRESHOLD, Mode, NearDuplicates, check_mode, find_near_duplicates
 from raysal.curation.near.against import check_against
 from raysal.curation.near.foreseen import A_NEAR_PAIR, A_VALUE, CLUSTERING, foreseen
 from raysal.curation.near.job import most_pairs, pairs_are_there
+from raysal.curation.near.placing import FEW, ITEMS_A_CELL, cells_for
 from raysal.curation.near.reading import ROWS_A_CELL, UNIT_CELLS
-from raysal.curation.near.sieve import cells_for
 from raysal.curation.order import Prefer, check_order, check_threshold
 from raysal.numerics import ceil_div
 from raysal.paths import path_or_url
@@ -80,8 +80,8 @@ class Near(Step):
         products = 0.0 if other is None else n * len(other) * pool.dim * LEADING * share
         cells, pairs = 0, 0.0
         if self.mode == "clusters":
-            cells = cells_for(left, FEW)
-            products += left * left * pool.dim * LEADING * FEW / cells
+            cells = cells_for(left)
+            products += left * min(left, FEW**2 * ITEMS_A_CELL) * pool.dim * LEADING
         elif not there:
             cells = min(UNIT_CELLS, ceil_div(n, ROWS_A_CELL))
             products += n * n / 2 * pool.dim * LEADING * share
