@@ -123,11 +123,12 @@ class _Compared:
         left, right = self.task.left.of(cell), self.task.right.of(cell)
         if self.task.stage == "lead":
             return self._leaders(left)
+        same = np.array_equal(left, right)
         found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = [Nearest.joined([])]
         for own in slices(len(left), self.job.rows):
             a = self._unit(left[own])
             for others in slices(len(right), self.job.rows):
-                b = self._unit(right[others])
+                b = a if same and own == others else self._unit(right[others])
                 if self.task.stage == "nearest":
                     found.append(nearest_of(a, b, self.job.threshold, self.job.metric, threads=self.threads))
                     continue
