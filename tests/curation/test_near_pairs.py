@@ -19,6 +19,12 @@ from raysal.curation.near.unit import Unit, compared_rows, radius_of
 from raysal.types import Metric
 
 
+@pytest.fixture(autouse=True)
+def _bounds_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where most cells are reached."""
+    monkeypatch.setattr("raysal.curation.near.cells.MOST_REACHED", 1.0)
+
+
 def every_pair(vectors: NDArray[np.float16], threshold: float, metric: Metric) -> dict[tuple[int, int], float]:
     """All near pairs by comparing all, in double precision. Equal vectors are pairs, also zero ones."""
     x = vectors.astype(np.float64)
@@ -87,6 +93,28 @@ def test_units_of_any_size_give_the_same_pairs(metric: Metric) -> None:
             assert np.array_equal(mine, theirs[kept])  # to the bit; the rest are copies that lie in two units
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_units_whose_rows_reach_all_cells_give_the_same_pairs(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one another, and beside units with lists of what is reached."""
+    vectors, ids, cuts = rows_with_neighbours(3, 150, 16)[::-1].copy(), np.arange(150), (0, 60, 150)
+    threshold = {"cosine": 0.9, "l2": -4.0}[metric]
+    cells = Cells.of(compared_rows(vectors, metric), 9, 1)
+
+    def unit(low: int, high: int, most: float) -> Unit:
+        monkeypatch.setattr("raysal.curation.near.cells.MOST_REACHED", most)
+        return Unit.of(ids[low:high], vectors[low:high], metric, cells, radius_of(threshold, metric))
+
+    listed, dense = ([unit(*ends, most) for ends in itertools.pairwise(cuts)] for most in (1.0, 0.0))
+    assert all(one.reach is not None for one in listed)
+    assert all(one.reach is None for one in dense)
+    for u, v in ((0, 0), (0, 1)):
+        wanted = near_pairs_of(listed[u], listed[v], threshold, metric)
+        for a, b in ((dense[u], dense[v]), *([(dense[u], listed[v]), (listed[u], dense[v])] if u < v else ())):
+            found = near_pairs_of(a, b, threshold, metric)
+            assert len(found.first) > 5
+            assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, wanted, strict=True))
+
+
 @pytest.mark.parametrize("cuts", [(), (90,), (70, 130)])
 def test_no_pair_across_the_borders_of_cells_is_lost(cuts: tuple[int, ...]) -> None:
     """Points that fill a square, with cells smaller than the radius: where the bounds are as tight as they get."""
@@ -97,7 +125,7 @@ def test_no_pair_across_the_borders_of_cells_is_lost(cuts: tuple[int, ...]) -> N
         Unit.of(np.arange(low, high), vectors[low:high], "l2", cells, radius_of(threshold, "l2"))
         for low, high in itertools.pairwise(bounds)
     ]
-    assert all(len(unit.reach.rows) < 0.6 * len(unit) * len(cells) for unit in units)
+    assert all(unit.reach is not None and len(unit.reach.rows) < 0.6 * len(unit) * len(cells) for unit in units)
     pieces = [near_pairs_of(a, b, threshold, "l2") for i, a in enumerate(units) for b in units[i:]]
     pairs, copies = Pairs.joined(pieces), np.concatenate([unit.copies for unit in units])
     assert len(copies) == 0
@@ -138,6 +166,7 @@ def test_most_pairs_are_not_compared() -> None:
     vectors = (centres[rng.integers(40, size=2000)] + 0.1 * rng.standard_normal((2000, 32))).astype(np.float16)
     cells = Cells.of(compared_rows(vectors, "cosine"), 40, 1)
     unit = Unit.of(np.arange(2000), vectors, "cosine", cells, radius_of(0.99, "cosine"))
+    assert unit.reach is not None
     assert len(unit.reach.rows) < 0.1 * len(unit) * len(cells)
 
 
@@ -175,6 +204,7 @@ def test_a_row_on_the_plane_between_cells_is_within_reach_in_spite_of_rounding()
         cells = Cells(centroids, np.zeros(8, np.float32), np.eye(8, dtype=np.float32), 8)
         distances = np.linalg.norm(rows.astype(np.float64) - rows[0], axis=1)
         cell, reached = cells.placed(torch.from_numpy(rows), float(distances.max()))
+        assert reached is not None
         pairs = set(zip(reached.row.tolist(), reached.cell.tolist(), strict=True))
         assert {(row, int(cell[0])) for row in range(3)} <= pairs
 

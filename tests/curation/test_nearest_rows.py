@@ -14,6 +14,12 @@ from raysal.curation.near.unit import Unit, compared_rows, radius_of
 from raysal.types import Metric
 
 
+@pytest.fixture(autouse=True)
+def _bounds_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where most cells are reached."""
+    monkeypatch.setattr("raysal.curation.near.cells.MOST_REACHED", 1.0)
+
+
 def by_all(
     x: NDArray[np.float16], y: NDArray[np.float16], threshold: float, metric: Metric
 ) -> dict[int, tuple[set[int], float]]:

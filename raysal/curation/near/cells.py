@@ -30,6 +30,11 @@ ITERATIONS = 8
 LEADING_SHARE = 0.95
 """Share of the variance that the leading numbers of a row hold. With 0.9 four times as many pairs are left to look at
 again, with 0.98 the products take twice the time (256 numbers of images)."""
+MOST_REACHED = 0.5
+"""Share of the cells that rows reach, above which it saves nothing to list them: of 300,000 jittered copies of one row,
+each of which reaches all cells, the lists took most of the time."""
+SEEN = 2**13
+"""Rows after which that is told."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Cells:
         d = len(self.origin)
         return 2 * largest * (d * math.sqrt(d) + 16 * d) * math.ldexp(1.0, -24)
 
-    def placed(self, rows: torch.Tensor, radius: float) -> tuple[NDArray[np.int64], Reached]:
+    def placed(self, rows: torch.Tensor, radius: float) -> tuple[NDArray[np.int64], Reached | None]:
         """The cell of each row, and the cells that may hold a row within a radius of it. O(n c d).
 
         Args:
@@ -123,27 +128,34 @@ class Cells:
             radius: a distance, at least 0.
 
         Returns:
-            The cells [n], and those that are reached, their own among them. A row may be in a cell whose centroid is
-            not nearer than another one, up to rounding.
+            The cells [n], and those that are reached, their own among them; None where most are. A row may be in a cell
+            whose centroid is not nearer than another one, up to rounding.
         """
         cells, found, share = [np.empty(0, np.int64)], [Reached.nothing()], slack((rows,))
         sq_centroids = float((self.centroids.astype(np.float64) ** 2).sum(1).max())
         limits = torch.from_numpy(self.between) * (2 * radius * (1 + share))
         columns = torch.from_numpy(self.centroids).T
         offsets = (torch.from_numpy(self.centroids).double() ** 2).sum(1).float()
+        reached_in_all, listed = 0, True
         for piece in slices(len(rows), DRIVER_ROWS):
             # |x - c|^2 - |x|^2: only differences of them are used. Errors are a share of the two norms.
             values = torch.addmm(offsets, rows[piece], columns, alpha=-2)
             least, own = values.min(1)
+            cells.append(own.numpy())
+            if not listed:
+                continue
             # Four errors: two values here, and the two by which a row of the other cell was assigned to it.
             error = 8 * share * (rows[piece].square().sum(1) * (1 + share) + sq_centroids)
             least += error
             values -= least[:, None]
             reached = values <= limits.index_select(0, own)
             row, column = np.divmod(np.flatnonzero(reached.numpy()), len(self))
-            cells.append(own.numpy())
             found.append(Reached((row + piece.start).astype(np.int32), column.astype(np.int16)))
-        return np.concatenate(cells), Reached(*(np.concatenate(side) for side in zip(*found, strict=True)))
+            reached_in_all += len(row)
+            told = piece.stop == len(rows) or piece.stop >= SEEN
+            listed = not told or reached_in_all <= MOST_REACHED * piece.stop * len(self)
+        joined = Reached(*(np.concatenate(side) for side in zip(*found, strict=True))) if listed else None
+        return np.concatenate(cells), joined
 
 
 class Reached(NamedTuple):

@@ -56,10 +56,13 @@ def foreseen(pool: Pool, threshold: float) -> Foreseen | None:
     n, radius = len(rows), radius_of(threshold, pool.metric)
     cells = Cells.of(rows, max(n // A_CELL, 1), derive(0, "near foreseen"), iterations=ITERATIONS)
     cell, reached = cells.placed(torch.from_numpy(cells.turned(rows)), radius)
-    sizes = np.bincount(cell, minlength=len(cells))
-    mutual = reached.cells_of(cell, len(cells))[reached.cell, cell[reached.row]]
+    share = 1.0
+    if reached is not None:
+        sizes = np.bincount(cell, minlength=len(cells))
+        mutual = reached.cells_of(cell, len(cells))[reached.cell, cell[reached.row]]
+        share = float(sizes[reached.cell][mutual].sum()) / n**2
     return Foreseen(
-        share=float(sizes[reached.cell][mutual].sum()) / n**2,
+        share=share,
         near=max(_near(torch.from_numpy(rows), threshold, pool.metric) - n, 0) / (n * (n - 1)),
     )
 

@@ -137,7 +137,7 @@ class Unit:
     """the rows that are compared with each cell of a unit on the left; None for all of them with each. Of no row where
     the unit was made for the left"""
     reaches: NDArray[np.bool_] | None
-    """the cells that some row of a cell is compared with, [c, c]; None where only the right is asked"""
+    """the cells that some row of a cell is compared with, [c, c]; None where only the right is asked, or all are"""
     copies: NDArray[np.int64]
     """ids [m, 2] of an item with the same vector as an earlier one, and of the first of these"""
 
@@ -178,14 +178,16 @@ class Unit:
         sq_norms = torch.linalg.vector_norm(rows, dim=1) ** 2
         # A row of another unit that is near to one of these is hardly longer.
         rounding = cells.rounding(1.01 * math.sqrt(float(sq_norms.max())) + radius if len(rows) else 0.0)
-        reached = Reached.nothing()
+        reached: Reached | None = Reached.nothing()
         if placing is None:
             cell, reached = cells.placed(rows, radius + rounding)
-            placing = Placing(cell, reached.cells_of(cell, len(cells)))
+            placing = Placing(cell, None if reached is None else reached.cells_of(cell, len(cells)))
         cell, reaches = placing
         order = np.argsort(cell, kind="stable")
         cell, ids, vectors, some = cell[order], ids[own[order]], vectors[own[order]], torch.from_numpy(order)
-        reach = Reach.of(reached, order, len(cells)) if right else Reach.nothing(len(cells))
+        reach = None if reached is None else Reach.nothing(len(cells))
+        if right and reached is not None:
+            reach = Reach.of(reached, order, len(cells))
         rows, sq_norms = rows.index_select(0, some), sq_norms[some]
         starts = np.searchsorted(cell, np.arange(len(cells) + 1))
         exact = np.concatenate([np.empty(0), *(_sq_norms(vectors[own]) for own in slices(len(vectors), DRIVER_ROWS))])
