@@ -22,7 +22,7 @@ from raysal.curation.steps.core import Core
 from raysal.errors import ConfigError, Damaged
 from raysal.pool import Pool
 from raysal.sources.memory import Memory
-from raysal.strategies.engine import guesses
+from raysal.strategies.engine import centre_cells, guesses
 from raysal.strategies.engine import lazy_greedy as lazy
 from raysal.types import Metric
 
@@ -110,6 +110,7 @@ def test_it_does_not_depend_on_how_it_is_cut_nor_on_what_is_looked_at(
         monkeypatch.setattr(guesses, "WORTHWHILE", 0)
         monkeypatch.setattr(guesses, "FEWEST_CENTRES", 5)
         monkeypatch.setattr(guesses, "FEWEST_MISSED", 5)
+        monkeypatch.setattr(centre_cells, "GATHERED", -(10**6))  # planes are taken whatever they leave
     for partitions, chunk_rows in ((1, 33), (2, 64), (5, 1000)):
         pool = make_pool(tmp_path / f"{partitions}", vectors(), chunk_rows=chunk_rows)
         assert told(run_step(pool, Core(size=SIZE, **mode), partitions=partitions)) == usual
