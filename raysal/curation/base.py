@@ -177,6 +177,17 @@ class Step(ABC):
         """
         del pool
 
+    def check_first(self, pool: Pool) -> None:
+        """As `check`, where no step comes before it, so that it is given all items.
+
+        Args:
+            pool: the items.
+
+        Raises:
+            ConfigError: the step cannot work on all of them, as fewer are to be kept than must be.
+        """
+        del pool
+
     @abstractmethod
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
         """What the step will do.

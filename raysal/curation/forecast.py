@@ -11,7 +11,7 @@ import numpy as np
 
 from raysal.curation.base import Forecast, Speed
 from raysal.curation.job import finished_steps
-from raysal.curation.plan import PlannedStep
+from raysal.curation.plan import PlannedStep, check_plan
 from raysal.pool import Pool
 
 MEASURED_S = 0.15
@@ -56,8 +56,7 @@ def forecast_plan(
         ConfigError: a step cannot work on this pool.
         Damaged: a file of a finished step is not as it was written.
     """
-    for planned in plan:
-        planned.check(pool)
+    check_plan(plan, pool)
     finished = finished_steps(pool, plan, seed=seed, home=home)
     if speed is None and len(finished) < len(plan):
         speed = measured_speed(pool)

@@ -22,7 +22,7 @@ from raysal.config import FleetConfig
 from raysal.curation.base import StepResult, Work
 from raysal.curation.curated import Curated, StepDone
 from raysal.curation.folder import Findings, digest_after, digest_at_start
-from raysal.curation.plan import PlannedStep
+from raysal.curation.plan import PlannedStep, check_plan
 from raysal.errors import RaysalError, RaysalWarning
 from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool
@@ -62,8 +62,7 @@ def curate_pool(
         Damaged: a file is not as it was written.
     """
     started, report = time.perf_counter(), report or no_report
-    for planned in plan:
-        planned.check(pool)
+    check_plan(plan, pool)
     ids = ids_of(pool)
     left = np.ones(len(ids), bool)
     done: list[StepDone] = []

@@ -70,18 +70,6 @@ class PlannedStep(NamedTuple):
         }
         return {name: value for name, value in self.fields.items() if getattr(self.step, name) != usual[name]}
 
-    def check(self, pool: Pool) -> None:
-        """As of its step; errors name the step.
-
-        Args:
-            pool: the items.
-
-        Raises:
-            ConfigError: it cannot work on this pool.
-        """
-        with self.naming_errors():
-            self.step.check(pool)
-
     def naming_errors(self) -> contextlib.AbstractContextManager[None]:
         """Within it, errors about a field say of which step of the plan it is."""
         return fields_at(self.label, self.name, type(self.step))
@@ -111,6 +99,23 @@ def plan_of(steps: AnyStep | Iterable[AnyStep], place: str = "steps") -> tuple[P
     if not given:
         raise ConfigError(place, "there is no step", f"name one: {', '.join(STEPS)}")
     return tuple(_labelled(_built(step, place if alone else f"{place}.{at}") for at, step in enumerate(given)))
+
+
+def check_plan(plan: Sequence[PlannedStep], pool: Pool) -> None:
+    """Let each step look at a pool before anything runs; errors name the step.
+
+    Args:
+        plan: the steps.
+        pool: the items.
+
+    Raises:
+        ConfigError: a step cannot work on this pool.
+    """
+    for at, planned in enumerate(plan):
+        with planned.naming_errors():
+            planned.step.check(pool)
+            if at == 0:
+                planned.step.check_first(pool)
 
 
 def _built(step: AnyStep, place: str) -> Named[Step]:

@@ -15,11 +15,14 @@ from tiers import deep
 import raysal
 from raysal.api.curate import run_step, run_steps
 from raysal.curation.curated import Curated
+from raysal.curation.forecast import forecast_plan
+from raysal.curation.plan import plan_of
 from raysal.curation.steps import core
 from raysal.curation.steps.core import Core
 from raysal.errors import ConfigError, Damaged
 from raysal.pool import Pool
-from raysal.strategies.engine import guesses
+from raysal.sources.memory import Memory
+from raysal.strategies.engine import centre_cells, guesses
 from raysal.strategies.engine import lazy_greedy as lazy
 from raysal.types import Metric
 
@@ -107,6 +110,7 @@ def test_it_does_not_depend_on_how_it_is_cut_nor_on_what_is_looked_at(
         monkeypatch.setattr(guesses, "WORTHWHILE", 0)
         monkeypatch.setattr(guesses, "FEWEST_CENTRES", 5)
         monkeypatch.setattr(guesses, "FEWEST_MISSED", 5)
+        monkeypatch.setattr(centre_cells, "GATHERED", -(10**6))  # planes are taken whatever they leave
     for partitions, chunk_rows in ((1, 33), (2, 64), (5, 1000)):
         pool = make_pool(tmp_path / f"{partitions}", vectors(), chunk_rows=chunk_rows)
         assert told(run_step(pool, Core(size=SIZE, **mode), partitions=partitions)) == usual
@@ -267,3 +271,54 @@ def test_another_column_of_what_is_always_kept_begins_anew(tmp_path: Path) -> No
     found, wanted = (raysal.core(each, size=20, always="two") for each in (pool, other))
     assert found.table("all").equals(wanted.table("all"))
     assert set(range(2, 60, 9)) <= set(found.kept_ids.tolist())
+
+
+@modes
+@pytest.mark.parametrize("times", [1000.0, 0.001])
+def test_distances_are_those_of_vectors_as_they_were_given(mode: dict[str, Any], times: float, tmp_path: Path) -> None:
+    """The unit of the vectors changes no pick, and every distance as much: a pool scales what float16 cannot hold."""
+    rows, keys = np.random.default_rng(0).standard_normal((80, 8)).astype(np.float32), [f"k{i:02d}" for i in range(80)]
+    rows[0] *= 100  # so that both pools scale theirs
+    told_of = {}
+    for unit in (1000.0, 1000.0 * times):
+        source = Memory(vectors=rows * np.float32(unit), keys=keys)
+        pool = raysal.embed(source, out=tmp_path / f"{unit}", metric="l2")
+        result = raysal.core(pool, size=20, **mode).steps[0].result
+        assert result.listed is not None
+        told_of[unit] = pool.scale, result, result.listed.sort_by("rank")
+    (scale, usual, first), (other_scale, found, listed) = told_of.values()
+    assert scale < 1
+    assert other_scale != scale
+    for result, unit in ((usual, 1000.0), (found, 1000.0 * times)):
+        pairs = zip(result.ids, result.nearest, strict=True)
+        far = [np.linalg.norm(unit * (rows[id].astype(np.float64) - rows[near])) for id, near in pairs]
+        assert result.facts["radius"] == pytest.approx(max(far), rel=1e-2)
+        assert result.value == pytest.approx(np.array(far), rel=1e-2)
+    if mode["mode"] == "exact":  # levels of distance begin where powers of 1 - epsilon do, whatever the unit
+        assert listed["id"].to_pylist() == first["id"].to_pylist()
+        assert found.nearest.tolist() == usual.nearest.tolist()
+        assert found.value == pytest.approx(times * usual.value, rel=1e-2)
+        gaps = [np.array(table["distance"].to_pylist()[1:]) for table in (first, listed)]
+        assert gaps[1] == pytest.approx(times * gaps[0], rel=1e-2)
+
+
+def test_another_epsilon_reads_no_picks_of_the_first(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", vectors())
+    picks = []
+    for epsilon in (0.5, 0.001, None):
+        fields: dict[str, Any] = {"mode": "levels", "epsilon": epsilon}
+        found = told(run_step(pool, Core(size=SIZE, **fields)))
+        alone = make_pool(tmp_path / f"{epsilon}", vectors())
+        assert found == told(run_step(alone, Core(size=SIZE, **fields)))
+        picks.append(tuple(row["id"] for row in found["listed"]))
+    assert len(set(picks)) == 3, "picks of all three differ, or this tests nothing"
+
+
+def test_too_many_that_are_always_kept_are_refused_before_the_plan_is_shown(tmp_path: Path) -> None:
+    """Where a step comes before, it may drop some of them, so that only doing it tells."""
+    pool = make_pool(tmp_path / "pool", vectors(10), carried={"mark": [True] * 3 + [False] * 7})
+    for size in (2, 0.2):
+        with pytest.raises(ConfigError, match=r"core\.size: 2 is less than the 3 items .*'mark'"):
+            forecast_plan(pool, plan_of({"name": "core", "size": size, "always": "mark"}))
+    later = plan_of([{"name": "core", "size": 5}, {"name": "core", "size": 2, "always": "mark"}])
+    assert [line.kept for line in forecast_plan(pool, later)] == [5, 2]

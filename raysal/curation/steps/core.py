@@ -96,6 +96,16 @@ class Core(Step):
             known = ", ".join(name for name in pool.columns if name not in POOL_COLUMNS) or "none"
             raise ConfigError("always", f"the pool has no column {self.always!r}", f"its columns: {known}")
 
+    def check_first(self, pool: Pool) -> None:
+        """Count the items that are always kept."""
+        if self.always is not None:
+            self._check_room(size_of(self.size, len(pool)), len(items_with(pool, self.always)))
+
+    def _check_room(self, size: int, given: int) -> None:
+        if given > size:
+            problem = f"{size:,} is less than the {given:,} items that have a value in {self.always!r}"
+            raise ConfigError("size", problem, "ask for more, or leave out always")
+
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
         """The size; a product of all rows with all that are kept, and some passes."""
         kept = size_of(self.size, left)
@@ -106,9 +116,7 @@ class Core(Step):
         """Pick the items to keep, then find the nearest of them for each other one."""
         ids = work.ids_left
         size, given = size_of(self.size, len(ids)), self._given(work)
-        if len(given) > size:
-            problem = f"{size:,} is less than the {len(given):,} items that have a value in {self.always!r}"
-            raise ConfigError("size", problem, "ask for more, or leave out always")
+        self._check_room(size, len(given))
         if size == len(ids):
             return StepResult.of(ids[:0], self.REASON, facts=self._facts(work.pool, size, np.empty(0)))
         work.begin()
@@ -138,16 +146,7 @@ class Core(Step):
         """Ids of the items that are always kept, ascending."""
         if self.always is None:
             return np.empty(0, np.int64)
-        found = [np.empty(0, np.int64)]
-        for table in work.pool.items(["id", self.always]):
-            column = table[self.always]
-            there = pc.is_valid(column)
-            if pa.types.is_boolean(column.type):
-                there = pc.fill_null(column, False)
-            elif pa.types.is_floating(column.type):
-                there = pc.and_(there, pc.invert(pc.fill_null(pc.is_nan(column), True)))
-            found.append(table["id"].to_numpy()[there.to_numpy()])
-        return np.intersect1d(np.concatenate(found), work.ids_left)
+        return np.intersect1d(items_with(work.pool, self.always), work.ids_left)
 
     def _stored_picks(self, work: Work, given: NDArray[np.int64]) -> StoredPicks:
         what: dict[str, Any] = {"mode": self.mode, "key": work.key, "given": given.tolist(), "version": self.version}
@@ -205,11 +204,14 @@ class Core(Step):
         """Rank and distance of each kept item, in the order of ids."""
         order = np.argsort(ids)
         distance = self._distances(pool, gaps[order])
+        there = np.packbits(np.isfinite(distance), bitorder="little")  # `pa.array` with a mask imports pandas
         return pa.table(
             {
                 "id": array_of(ids[order], pa.int64()),
                 "rank": array_of(order + 1, pa.int64()),
-                "distance": pa.array(distance, mask=np.isinf(distance)),
+                "distance": pa.Array.from_buffers(
+                    pa.float64(), len(ids), [pa.py_buffer(there), pa.py_buffer(distance)]
+                ),
             }
         )
 
@@ -229,3 +231,17 @@ class Core(Step):
             "mean_distance": float(value.mean()) if len(value) else 0.0,
         }
         return facts | {"guarantee": factor, "notes": [note] if len(value) else []}
+
+
+def items_with(pool: Pool, column: str) -> NDArray[np.int64]:
+    """Ids of the items that have a value in a column; true, where values are true or false."""
+    found = [np.empty(0, np.int64)]
+    for table in pool.items(["id", column]):
+        values = table[column]
+        there = pc.is_valid(values)
+        if pa.types.is_boolean(values.type):
+            there = pc.fill_null(values, False)
+        elif pa.types.is_floating(values.type):
+            there = pc.and_(there, pc.invert(pc.fill_null(pc.is_nan(values), True)))
+        found.append(table["id"].to_numpy()[there.to_numpy()])
+    return np.concatenate(found)

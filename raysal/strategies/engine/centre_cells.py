@@ -30,8 +30,11 @@ ITERATIONS = 4
 """Of the clustering."""
 PROBES = 6
 """Cells in which a guess looks for the nearest centre."""
-FEWEST_CENTRES = 4096
-"""Centres from which on planes between cells save time."""
+FEWEST_CENTRES = 8192
+"""Centres from which on planes between cells may save time."""
+GATHERED = 200
+"""To gather a row for one cell takes the time of so many of its products with centres (128 and 256 numbers). With 5,000
+centres, 20 in a cell, every row was gathered for most of 256 cells: 10 s in place of the 4 s of all products."""
 FEWEST_MISSED = 16384
 """Centres that a row must miss for a guess by cells: it takes 0.3 of the time of one by integers, for 50,000 0.22. For
 8,192 it takes 0.44, and with 30,000 picks the whole choice took longer, as fewer guesses are right."""
@@ -104,7 +107,7 @@ class CentreCells:
             best[own], which[own] = near[better], some[place[better]]
         return which
 
-    def able_tiles(self, centres: Centres, rows: torch.Tensor, sq_distances: torch.Tensor) -> torch.Tensor:
+    def able_tiles(self, centres: Centres, rows: torch.Tensor, sq_distances: torch.Tensor) -> torch.Tensor | None:
         """Find the tiles that hold a centre as near to a row as a bound says, or nearer: by proven bounds.
 
         Costs O(n cells width), and products in single precision with the centres of the cells that can be reached.
@@ -115,15 +118,16 @@ class CentreCells:
             sq_distances: a bound for each row, float64 [n].
 
         Returns:
-            (tile, row) of each pair, int64 [2, p], in order. Without the first tile.
+            (tile, row) of each pair, int64 [2, p], in order. None if the planes leave so much that products with all
+            centres are faster.
         """
         norms = approximate_sq_norms(centres.about_origin((rows,)))
         rows = self._about_origin(rows)
         reached = self._reached(rows, norms, sq_distances, centres.largest_sq_norm)
-        # What `Centres.bounds` makes of a closeness is at most the bound if and only if it is at least so much.
-        least, _ = centres.bounds(torch.zeros_like(norms), norms)
-        needed = ((least - sq_distances) / 2).float()
-        needed -= needed.abs() * 2**-22
+        members = torch.tensor(self.starts).diff()
+        if int((reached.sum(1) * (members + GATHERED)).sum()) >= len(rows) * centres.count:
+            return None
+        needed = centres.closeness_needed(sq_distances, norms)
         found = [np.empty(0, np.int64)]
         for cell in reached.any(1).nonzero()[:, 0].tolist():
             some, own = self.members_from(cell, 0), reached[cell].nonzero()[:, 0]
@@ -132,8 +136,7 @@ class CentreCells:
             place, row = (close[:, near] >= needed[own[near]]).nonzero(as_tuple=True)
             found.append(np.unique((some[place] // EXACT_COLUMNS * len(rows) + own[near[row]]).numpy()))
         which, of = np.divmod(np.unique(np.concatenate(found)), len(rows))
-        able = np.stack([which, of])
-        return torch.from_numpy(able[:, which > 0])
+        return torch.from_numpy(np.stack([which, of]))
 
     def _reached(
         self, rows: torch.Tensor, norms: torch.Tensor, sq_distances: torch.Tensor, largest: float

@@ -15,8 +15,9 @@ from typing import Self
 import numpy as np
 import torch
 
-from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div, padded, round_up, slices
+from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div, round_up, slices
 from raysal.strategies.engine.feature_maps import Arrays, Factors
+from raysal.strategies.engine.sharing import Rooms
 
 SCREENED_CENTRES = 16 * EXACT_COLUMNS
 """Centres whose distances are bounded in one product of single precision: with a block of rows it is 12 MB."""
@@ -59,9 +60,12 @@ class WideRows:
     @classmethod
     def of(cls, rows: Factors) -> Self:
         """The rows with these factors, float32 [n, width] each."""
-        whole = round_up(len(rows[0]), EXACT_ROWS)
-        wide = tuple(padded(factor, factor.shape[1], torch.float64, factor.device, rows=whole) for factor in rows)
-        return cls(len(rows[0]), wide, sq_norms(wide))
+        count, wide = len(rows[0]), []
+        for factor in rows:
+            room = factor.new_empty(round_up(count, EXACT_ROWS), factor.shape[1], dtype=torch.float64)
+            room[:count], room[count:] = factor, 0
+            wide.append(room)
+        return cls(count, tuple(wide), sq_norms(tuple(wide)))
 
     def only(self, rows: torch.Tensor) -> Self:
         """Some of the rows, by their positions int64 [n]."""
@@ -99,7 +103,7 @@ class Centres:
         self.half_sq_norms = torch.zeros(EXACT_COLUMNS, device=device)
         self.largest_sq_norm = 0.0
         self.times = torch.zeros(EXACT_COLUMNS, dtype=torch.float64, device=device)
-        self.rooms = [torch.empty(0, device=device) for _ in widths]
+        self.rooms = Rooms()
 
     @property
     def tiles(self) -> int:
@@ -166,35 +170,69 @@ class Centres:
         own = rows_of_tile(tile)
         centres = tuple(factor[own].double() for factor in self.factors)
         out = torch.empty(EXACT_COLUMNS, len(rows.sq_norms), dtype=torch.float64, device=self.device)
+        norms = self.sq_norms[own, None] + rows.sq_norms
         for some in slices(out.shape[1], EXACT_ROWS):
             inner = torch.mm(centres[0], rows.factors[0][some].T)
             for centre, row in zip(centres[1:], rows.factors[1:], strict=True):
                 inner *= centre @ row[some].T
-            norms = self.sq_norms[own, None] + rows.sq_norms[some]
-            gap = torch.sub(norms, inner, alpha=2, out=out[:, some])
-            gap.masked_fill_(gap <= COINCIDENT * norms, 0.0)
+            torch.sub(norms[:, some], inner, alpha=2, out=out[:, some])
+        out.masked_fill_(out <= norms.mul_(COINCIDENT), 0.0)
         if (tile + 1) * EXACT_COLUMNS > self.count:
             out[self.count - tile * EXACT_COLUMNS :] = torch.inf
         return out[:, : rows.count]
 
-    def screen(self, first: int, last: int, rows: Factors) -> tuple[torch.Tensor, torch.Tensor]:
+    def screen(
+        self, first: int, last: int, rows: Factors, *, grouped: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Bound how near groups of EXACT_COLUMNS centres come to rows. One product in single precision.
 
         Args:
             first: Number of the first centre.
             last: One past the number of the last centre.
             rows: Factors of the rows, float32 [n, width] each.
+            grouped: False for all centres as one group.
 
         Returns:
             (lower, upper), float64 [groups, n] each: bounds of the squared distance to the nearest centre of each group
             of EXACT_COLUMNS centres, the last of which may be smaller.
         """
         rows = self.about_origin(rows)
-        parts = [
-            self.closeness(start, min(start + SCREENED_CENTRES, last), rows)
-            for start in range(first, last, SCREENED_CENTRES)
-        ]
-        return self.bounds(torch.cat(parts), approximate_sq_norms(rows))
+        close = self.closeness_of_groups(first, last, rows)
+        return self.bounds(close if grouped else close.amax(0, keepdim=True), approximate_sq_norms(rows))
+
+    def able(
+        self, first: int, last: int, rows: Factors, sq_distances: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find the groups that hold a centre as near to a row as the nearest of all, and as a bound says, or nearer.
+
+        Args:
+            first: Number of the first centre.
+            last: One past the number of the last centre.
+            rows: Factors of the rows, float32 [n, width] each.
+            sq_distances: A bound for each row, float64 [n].
+
+        Returns:
+            (group of EXACT_COLUMNS centres, row) of each pair, int64 [p] each, groups ascending; some may be too many.
+        """
+        rows = self.about_origin(rows)
+        close, norms = self.closeness_of_groups(first, last, rows), approximate_sq_norms(rows)
+        least = torch.minimum(self.bounds(close.amax(0), norms)[1], sq_distances)
+        which, row = (close >= self.closeness_needed(least, norms)).nonzero(as_tuple=True)
+        return which, row
+
+    def closeness_needed(self, sq_distances: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+        """How close a centre comes to a row at least, by `closeness`, that may be as near as a bound says, float32 [n].
+
+        Args:
+            sq_distances: A bound for each row, float64 [n].
+            norms: Squared norms of the rows about the origin, float32 [n], right up to `slack`.
+
+        Returns:
+            What `bounds` makes of a closeness is at most the bound only where it is at least so much.
+        """
+        least, _ = self.bounds(torch.zeros_like(norms), norms)
+        needed = ((least - sq_distances) / 2).float()
+        return needed.sub_(needed.abs() * 2**-22)
 
     def bound_of(self, which: torch.Tensor, rows: Factors) -> torch.Tensor:
         """Bound the squared distance of each row to one centre of its own from above. For one factor; O(n width).
@@ -220,6 +258,14 @@ class Centres:
             lower, upper = lower - error, upper + error
         return lower, upper.clamp_(min=0)
 
+    def closeness_of_groups(self, first: int, last: int, rows: Factors) -> torch.Tensor:
+        """As `closeness`, of any number of centres; rows are about the origin."""
+        parts = [
+            self.closeness(start, min(start + SCREENED_CENTRES, last), rows)
+            for start in range(first, last, SCREENED_CENTRES)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
     def closeness(self, first: int, last: int, rows: Factors) -> torch.Tensor:
         """Bound how close groups of centres come to rows from above: (|x|^2 - d^2) / 2, with d their distance.
 
@@ -233,23 +279,19 @@ class Centres:
         """
         # Centres come first, so that the largest of a group is taken of whole rows: four times as fast as along them.
         centres = self.about_origin(tuple(factor[first:last] for factor in self.factors))
-        inner = torch.mm(centres[0], rows[0].T, out=self.room(0, last - first, len(rows[0])))
+        inner = torch.mm(
+            centres[0], rows[0].T, out=self.rooms.room("inner", last - first, len(rows[0]), device=self.device)
+        )
         half = self.half_sq_norms[first:last, None]
         if len(rows) == 1:
             inner -= half
         else:
-            other = torch.mm(centres[1], rows[1].T, out=self.room(1, *inner.shape))
+            other = torch.mm(centres[1], rows[1].T, out=self.rooms.room("other", *inner.shape, device=self.device))
             torch.addcmul(-half, inner, other, out=inner)
         whole = (last - first) // EXACT_COLUMNS
         groups = inner[: whole * EXACT_COLUMNS].view(whole, EXACT_COLUMNS, inner.shape[1]).amax(1)
         rest = inner[whole * EXACT_COLUMNS :]
         return torch.cat([groups, rest.amax(0, keepdim=True)]) if len(rest) else groups
-
-    def room(self, factor: int, rows: int, columns: int) -> torch.Tensor:
-        """The same memory for each product of a factor: to come by new one takes a tenth of the product's time."""
-        if len(self.rooms[factor]) < rows * columns:
-            self.rooms[factor] = torch.empty(rows * columns, device=self.device)
-        return self.rooms[factor][: rows * columns].view(rows, columns)
 
     def group_times(self, first: int, last: int) -> torch.Tensor:
         """The rule's time of the last centre of each group of `screen`, float64 [groups]."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from raysal.models.likelihood import IDENTITY
 from raysal.numerics import BLOCK_ROWS, AlignedMatrix, one_thread, padded, round_up, tiles
 from raysal.scoring.linear import Linear, probabilities_of
+from raysal.strategies.engine.sharing import Rooms
 
 Factors = tuple[torch.Tensor, ...]
 """One or two float32 matrices with the same number of rows and widths that are multiples of ALIGN."""
@@ -40,8 +41,8 @@ class FeatureMap(Protocol):
             device: The torch device of blocks.
 
         Returns:
-            A function from a block float32 [BLOCK_ROWS, width] to its factors [BLOCK_ROWS, ...]. These may share memory
-            with the block.
+            A function from a block float32 [BLOCK_ROWS, width] to its factors [BLOCK_ROWS, ...], which several threads
+            may call. The factors may share memory with the block, and those of the thread's next block overwrite them.
         """
         ...
 
@@ -62,8 +63,14 @@ class UnitVectors:
 
     def bind(self, width: int, device: torch.device) -> Callable[[torch.Tensor], Factors]:
         """The block with its rows scaled."""
-        del width, device
-        return lambda block: (torch.nn.functional.normalize(block, dim=1),)
+        del width
+        rooms = Rooms()
+
+        def unit(block: torch.Tensor) -> Factors:
+            lengths = torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_min_(1e-12)
+            return (torch.div(block, lengths, out=rooms.room("unit", *block.shape, device=device)),)
+
+        return unit
 
 
 @dataclass(frozen=True, kw_only=True)

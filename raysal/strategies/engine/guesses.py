@@ -22,10 +22,11 @@ from typing import Literal, Self
 
 import torch
 
-from raysal.numerics import BLOCK_ROWS, round_up
+from raysal.numerics import round_up
 from raysal.strategies.engine.centre_cells import FEWEST_CENTRES, FEWEST_MISSED, CentreCells
 from raysal.strategies.engine.distances import Centres
 from raysal.strategies.engine.priorities import Rule
+from raysal.strategies.engine.sharing import Rooms
 
 GROUP = 64
 """Centres that are told apart by the lowest bits of a number: a power of two."""
@@ -83,14 +84,14 @@ class Guesses:
         self.cells.extend(centres)
         return self.cells
 
-    def nearest(self, centres: Centres, first: int, rows: torch.Tensor) -> torch.Tensor:
-        """Guess which of the centres from a first one on is nearest to each row. Counts the pairs."""
-        self.pairs += len(rows) * (centres.count - first)
+    def nearest_of(self, centres: Centres, first: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What guesses which of the centres from a first one on is nearest to each row; several threads may call it."""
         if self.how(centres.count - first) == "cells" and (cells := self.cells_of(centres)) is not None:
-            return cells.guess_nearest(centres, first, rows)
+            return lambda rows: cells.guess_nearest(centres, first, rows)
         if self.rounded is None or self.rounded.count < centres.count:
             self.rounded = RoundedCentres.of(centres.factors[0][: centres.count])
-        return self.rounded.nearest(first, rows)
+        rounded = self.rounded
+        return lambda rows: rounded.nearest(first, rows)
 
     def wasted_too_much(self, rows: int, pairs: int) -> bool:
         """Note that rows are to be made exact, and say whether bounds were too high for too many.
@@ -119,8 +120,7 @@ class RoundedCentres:
         most: The largest integer: sums of products of that many numbers stay below 2^25.
         integers: Int8 [whole groups and more, width]; beyond the last centre it is repeated.
         half_sq_norms: Half the squared norms, in squares of the unit, int32 [as many].
-        scaled: Float32 [BLOCK_ROWS, width], for rows in units. In new memory every product would take twice the time.
-        closeness: Int32 [BLOCK_ROWS * COLUMNS], for products.
+        rooms: For rows in units, and for products.
     """
 
     count: int
@@ -129,8 +129,7 @@ class RoundedCentres:
     most: int
     integers: torch.Tensor
     half_sq_norms: torch.Tensor
-    scaled: torch.Tensor
-    closeness: torch.Tensor
+    rooms: Rooms
 
     @classmethod
     def of(cls, centres: torch.Tensor) -> Self:
@@ -147,26 +146,25 @@ class RoundedCentres:
             half[own] = ((scaled * scaled).sum(1) / 2).round_().int()
             integers[own] = scaled.round_()
         integers[count:], half[count:] = integers[count - 1], half[count - 1]
-        scaled, closeness = torch.empty(BLOCK_ROWS, width), torch.empty(BLOCK_ROWS * COLUMNS, dtype=torch.int32)
-        return cls(count, origin, unit, most, integers, half, scaled, closeness)
+        return cls(count, origin, unit, most, integers, half, Rooms())
 
     def nearest(self, first: int, rows: torch.Tensor) -> torch.Tensor:
         """Guess which of the centres from a first one on is nearest to each row.
 
         Args:
             first: Number of the first centre, below the count.
-            rows: Float32 [n, width], at most BLOCK_ROWS.
+            rows: Float32 [n, width].
 
         Returns:
             Numbers of centres, int64 [n].
         """
         n = len(rows)
-        scaled = torch.sub(rows, self.origin, out=self.scaled[:n]).div_(self.unit)
+        scaled = torch.sub(rows, self.origin, out=self.rooms.room("scaled", *rows.shape)).div_(self.unit)
         rounded = scaled.clamp_(-self.most, self.most).round_().to(torch.int8)
         places, parts = torch.arange(COLUMNS, dtype=torch.int32) % GROUP, []
         for start in range(first, self.count, COLUMNS):
             own = slice(start, start + round_up(min(COLUMNS, self.count - start), GROUP))
-            close = self.closeness[: n * (own.stop - start)].view(n, -1)
+            close = self.rooms.room("close", n, own.stop - start, dtype=torch.int32)
             torch._int_mm(rounded, self.integers[own].T, out=close)
             # The larger x.c - |c|^2/2, the nearer. Below it the number of the centre in its group is added, so that the
             # largest of a group names it: torch's `argmax` takes longer than the product.

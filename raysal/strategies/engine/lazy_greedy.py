@@ -6,7 +6,7 @@ need not be looked at.
 
 One round trip:
 
-1. The driver sends the picks of the last round trip to every partition (`partition_state.propose`).
+1. The driver sends the picks of the last round trip to every partition (`partition_programs.propose`).
 2. A partition takes them as centres. It brings its best rows up to date. It sends back these rows, and the best place
    that any of its other rows could have: a bound.
 3. The driver puts the rows of all partitions together (`ProposedRows`). It picks the best row, applies it as a centre
@@ -34,7 +34,7 @@ from raysal.numerics import EXACT_COLUMNS, ceil_div, one_thread_if_few
 from raysal.rng import derive, item_order
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Arrays, FeatureMap
-from raysal.strategies.engine.partition_state import propose, start
+from raysal.strategies.engine.partition_programs import propose, start
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.proposals import BestRows
 from raysal.strategies.engine.ranking import Place

@@ -4,7 +4,7 @@ Every candidate row keeps a state: upper bounds of what the rule would say of it
 Its priority can only have fallen since. So as long as some rows are up to date and stand above all others, the others
 need not be looked at.
 
-`start` reads every row once, for its norm. A call of `propose` goes like this (`RowStates`):
+Every row is read once at the start, for its norm. A call of `partition_programs.propose` goes like this (`RowStates`):
 
 1. `add_centres`: the new picks join the partition's centres.
 2. `best_rows`: choose a level of priority that as many rows as are wanted will hold. Bring all rows above it up to date
@@ -21,8 +21,8 @@ guesses are bad, guesses end, and what was guessed is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from raysal.errors import PoolError
 from raysal.fleet import Partition
-from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, ceil_div, one_thread_if_few, slices
+from raysal.numerics import BLOCK_ROWS, EXACT_COLUMNS, ceil_div, slices
 from raysal.rng import item_order, item_uniform
 from raysal.strategies.engine.distances import Centres, approximate_sq_norms, slack, sq_norms
 from raysal.strategies.engine.exact_states import make_exact
@@ -39,6 +39,7 @@ from raysal.strategies.engine.guesses import Guesses
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.proposals import BestRows, Opening
 from raysal.strategies.engine.ranking import NOWHERE, IdsOfRows, Place, Ranking, first_of_largest
+from raysal.strategies.engine.sharing import Rooms, in_runs
 
 FIRST_ROWS = 2
 """Times the rows to send: as many rows are looked at first."""
@@ -73,16 +74,23 @@ class RowStates:
         fields = len(rule.begin(self.ids[:0], torch.empty(0, dtype=torch.float64, device=device)))
         self.state = torch.empty(fields, n, dtype=torch.float64, device=device)
         """The rule's state, float64 [fields, n]. Until there is a centre, field 0 holds squared norms."""
-        widths: tuple[int, ...] = ()
+        nothing = torch.zeros(BLOCK_ROWS, partition.width, device=device)
+        widths = tuple(factor.shape[1] for factor in self.factors_of(nothing)) if n else ()
         self.kept: Factors | None = None
         """The factors of all rows, if they take no more than KEPT_BYTES."""
-        for own, factors in self.compute(self.rows):
-            widths = tuple(factor.shape[1] for factor in factors)
-            self.state[0, own] = approximate_sq_norms(factors).double()
-            if 4 * n * sum(widths) <= KEPT_BYTES:
-                self.kept = self.kept or tuple(factor.new_empty(n, factor.shape[1]) for factor in factors)
-                for mine, factor in zip(self.kept, factors, strict=True):
+        kept: Factors = ()
+        if n and 4 * n * sum(widths) <= KEPT_BYTES:
+            kept = tuple(torch.empty(n, width, device=device) for width in widths)
+
+        def begin(run: slice) -> None:
+            for some, factors in self.compute(self.rows[run]):
+                own = slice(run.start + some.start, run.start + some.stop)
+                self.state[0, own] = approximate_sq_norms(factors).double()
+                for mine, factor in zip(kept, factors, strict=False):
                     mine[own] = factor
+
+        in_runs(begin, n)
+        self.kept = kept or None
         broken = (~torch.isfinite(self.state[0])).nonzero()
         if len(broken):
             raise PoolError(
@@ -101,6 +109,7 @@ class RowStates:
         """Whether states may account for centres by guesses alone."""
         self.centres = Centres(widths, device)
         self.guesses = Guesses(widths, device, rule)
+        self.rooms = Rooms()
         self.pairs, self.pairs_again = 0, 0
         """Pairs of a row and a centre whose distance was bounded, and those bounded once more to make a state exact."""
         self.rows_above = 0
@@ -159,8 +168,18 @@ class RowStates:
             return
         for some in slices(len(places), BLOCK_ROWS):
             own = places[some]
+            if own[-1] - own[0] == len(own) - 1:  # neighbours are read where they lie
+                yield own, tuple(factor[own[0] : own[-1] + 1] for factor in self.kept)
+                continue
             rows = torch.from_numpy(own).to(self.partition.device)
-            yield own, tuple(factor.index_select(0, rows) for factor in self.kept)
+            shapes = [(len(own), factor.shape[1]) for factor in self.kept]
+            rooms = [self.rooms.room(str(at), *shape, device=rows.device) for at, shape in enumerate(shapes)]
+            yield (
+                own,
+                tuple(
+                    torch.index_select(factor, 0, rows, out=room) for factor, room in zip(self.kept, rooms, strict=True)
+                ),
+            )
 
     def compute(self, rows: NDArray[np.uint32]) -> Iterator[tuple[slice, Factors]]:
         """Compute the factors of rows of the partition, ascending; yields where in `rows` those of a block are."""
@@ -264,12 +283,26 @@ class RowStates:
         self.guessing = self.guessing or self.guesses.pay(self.pairs + missed, self.centres)
         for first in torch.unique(applied).tolist():
             own = places[applied == first].cpu().numpy()
-            how = self.guesses.how(self.centres.count - first) if self.guessing else None
-            apply = self.apply_bounds if how is None else self.apply_guesses
-            for some, factors in self.together(own) if how == "cells" else self.read(own):
-                apply(torch.from_numpy(some).to(self.partition.device), factors, first)
+            pairs = len(own) * (self.centres.count - first)
+            if self.guessing and (how := self.guesses.how(self.centres.count - first)) is not None:
+                self.guesses.pairs += pairs
+                self.share_out(own, self.guessing_from(first), together=how == "cells")
+            else:
+                self.pairs += pairs
+                self.share_out(own, partial(self.apply_bounds, first))
 
-    def apply_bounds(self, places: torch.Tensor, factors: Factors, first: int) -> None:
+    def share_out(
+        self, places: NDArray[np.int64], work: Callable[[torch.Tensor, Factors], None], together: bool = False
+    ) -> None:
+        """Do some work for rows, by ascending positions [n] and factors, in several threads; read as by `together`."""
+
+        def for_some(run: slice) -> None:
+            for some, factors in self.together(places[run]) if together else self.read(places[run]):
+                work(torch.from_numpy(some).to(self.partition.device), factors)
+
+        in_runs(for_some, len(places), most=self.rows_together if together else None)
+
+    def apply_bounds(self, first: int, places: torch.Tensor, factors: Factors) -> None:
         """Apply to rows all centres from a first one on, by upper bounds of distances.
 
         A group of centres counts as one centre, as near as the nearest of them and picked when the last of them was. A
@@ -277,24 +310,26 @@ class RowStates:
         others for how many centres they were exact.
         """
         state, last = self.state[:, places], self.centres.count
-        lower, upper = self.centres.screen(first, last, factors)
+        lower, upper = self.centres.screen(first, last, factors, grouped=self.rule.depends_on_order)
         same, exact, proven = lower.amin(0) >= state[0], self.exact[places], self.centres_proven[places]
         if self.rule.depends_on_order:
             self.exact[places] = exact & same
         else:
             self.centres_proven[places] = torch.where(exact & ~(same & (proven == first)), proven, last)
-        self.rule.apply_centres(state, upper, self.centres.group_times(first, last))
+        self.rule.apply_centres(state, upper, self.centres.group_times(first, last)[-len(upper) :])
         self.state[:, places] = state
         self.centres_applied[places] = last
-        self.pairs += len(places) * (last - first)
 
-    def apply_guesses(self, places: torch.Tensor, factors: Factors, first: int) -> None:
+    def guessing_from(self, first: int) -> Callable[[torch.Tensor, Factors], None]:
         """As `apply_bounds`, by one centre, likely the nearest: its distance bounds that to the nearest from above."""
-        state, last = self.state[:, places], self.centres.count
-        which = self.guesses.nearest(self.centres, first, factors[0])
-        upper = self.centres.bound_of(which, factors)
-        self.rule.apply_centres(state, upper[None], self.centres.times[last - 1 : last])
-        self.state[:, places], self.centres_applied[places] = state, last
+        nearest, last = self.guesses.nearest_of(self.centres, first), self.centres.count
+
+        def apply_guesses(places: torch.Tensor, factors: Factors) -> None:
+            state, upper = self.state[:, places], self.centres.bound_of(nearest(factors[0]), factors)
+            self.rule.apply_centres(state, upper[None], self.centres.times[last - 1 : last])
+            self.state[:, places], self.centres_applied[places] = state, last
+
+        return apply_guesses
 
     def make_exact(self, places: torch.Tensor) -> None:
         """Replace the bounds in the states of rows by exact values, in double precision."""
@@ -310,69 +345,26 @@ class RowStates:
 
     def together(self, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Factors]]:
         """As `read`, many more rows at once: what costs as much for few rows as for many is then shared."""
-        width = sum(factor.shape[1] for factor in self.centres.factors)
-        for some in slices(len(places), max(BLOCK_ROWS, NUMBERS_TOGETHER // width)):
+        for some in slices(len(places), self.rows_together):
             yield places[some], self.gathered(places[some])
 
+    @property
+    def rows_together(self) -> int:
+        """How many rows are looked at together, at most."""
+        return max(BLOCK_ROWS, NUMBERS_TOGETHER // sum(factor.shape[1] for factor in self.centres.factors))
+
     def gathered(self, places: NDArray[np.int64]) -> Factors:
-        """The factors of rows, by ascending positions, [n, width] each."""
-        parts = [tuple(factor.clone() for factor in factors) for _, factors in self.read(places)]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        """The factors of rows, by ascending positions, [n, width] each; of neighbours that are kept a view."""
+        if self.kept is not None and len(places) and places[-1] - places[0] == len(places) - 1:
+            return tuple(factor[places[0] : places[-1] + 1] for factor in self.kept)
+        done, out = 0, tuple(factor.new_empty(len(places), factor.shape[1]) for factor in self.centres.factors)
+        for some, factors in self.read(places):
+            for mine, factor in zip(out, factors, strict=True):
+                mine[done : done + len(some)] = factor
+            done += len(some)
+        return out
 
 
 def one_row(factors: Factors, row: int) -> Arrays:
     """The factors of one row, [1, width] each."""
     return tuple(factor[row : row + 1].cpu().numpy().copy() for factor in factors)
-
-
-# What the driver calls on every partition, in this order.
-
-
-def start(
-    partition: Partition,
-    feature_map: FeatureMap,
-    rule: Rule,
-    opening: Literal["lowest", "largest"],
-    key: int,
-    ties: int,
-) -> Opening | None:
-    """Set up the states of the candidate rows, and propose a first pick.
-
-    Args:
-        partition: The partition.
-        feature_map: The space in which distances are taken.
-        rule: What rows are judged by.
-        opening: The first pick: the row of lowest hash, or of largest norm.
-        key: Key of the hash.
-        ties: Key of the hash that orders rows of equal priority.
-
-    Returns:
-        The proposal; None if there is none here.
-
-    Raises:
-        PoolError: The features of a candidate are not finite; it names the item.
-    """
-    with one_thread_if_few(len(partition) * partition.width):
-        rows = partition.state["row_states"] = RowStates(partition, feature_map, rule, ties)
-        return rows.largest_norm() if opening == "largest" else rows.lowest_hash(key)
-
-
-def propose(
-    partition: Partition, ids: NDArray[np.int64], factors: Arrays, times: NDArray[np.float64], wanted: int
-) -> BestRows:
-    """Add the last picks as centres, and propose the best rows.
-
-    Args:
-        partition: The partition.
-        ids: Ids of the picks.
-        factors: Their factors, [m, width] each. In the first call they may be those of labelled items, without ids.
-        times: The rule's time of each pick, [m], ascending.
-        wanted: How many rows to propose.
-
-    Returns:
-        The rows, and a bound of all others.
-    """
-    rows: RowStates = partition.state["row_states"]
-    with one_thread_if_few(len(partition) * partition.width):
-        rows.add_centres(ids, factors, times)
-        return rows.best_rows(wanted)

@@ -41,6 +41,8 @@ DATA = {
     "all the same": np.ones((N, DIM)),
     "outliers": RNG(5).normal(size=(N, DIM)) ** 7,
 }
+ALWAYS = -(10**6)
+"""Of `GATHERED`: planes are taken whatever they leave."""
 every_pool = pytest.mark.parametrize("name", sorted(DATA))
 
 
@@ -67,6 +69,7 @@ def exact_of(centres, x):
 @pytest.mark.parametrize("cells", [1, 13, 256])
 def test_no_centre_within_a_bound_is_hidden(name, cells, monkeypatch):
     monkeypatch.setattr(centre_cells, "CELLS", cells)
+    monkeypatch.setattr(centre_cells, "GATHERED", ALWAYS)
     x = rows_of(name)
     centres, of = centres_of(x, (20, 150, COUNT))
     exact = exact_of(centres, x)
@@ -77,7 +80,7 @@ def test_no_centre_within_a_bound_is_hidden(name, cells, monkeypatch):
         assert (np.diff(found[0].numpy()) >= 0).all()
         able[found[0], found[1]] = True
         near = (exact <= bound).view(-1, EXACT_COLUMNS, N).any(1)
-        assert bool(able[1:][near[1:]].all())
+        assert bool(able[near].all())
         assert len(torch.unique(found, dim=1)[0]) == found.shape[1]
 
 
@@ -89,11 +92,24 @@ def test_planes_rule_out_most_centres_where_rows_lie_in_groups(monkeypatch):
         return compute(self, centres, rows, which)
 
     monkeypatch.setattr(CentreCells, "_closeness", counted)
+    monkeypatch.setattr(centre_cells, "GATHERED", ALWAYS)
     x = (rng.normal(size=(20, DIM))[rng.integers(20, size=N)] + 0.1 * rng.normal(size=(N, DIM))).astype(np.float32)
     centres, cells = centres_of(x, (COUNT,))
     found = cells.able_tiles(centres, torch.from_numpy(x), exact_of(centres, x)[:COUNT].amin(0))
     assert sum(products) < 0.2 * N * COUNT
     assert found.shape[1] < 1.1 * N
+
+
+def test_where_planes_leave_most_cells_all_centres_are_to_be_looked_at(monkeypatch):
+    """Rows without groups, and bounds that reach far: to gather each row for each cell would cost more."""
+    x = RNG(8).normal(size=(N, DIM)).astype(np.float32)
+    centres, cells = centres_of(x, (COUNT,))
+    monkeypatch.setattr(CentreCells, "_closeness", None)  # no product is taken
+    far = torch.full((N,), 1e4, dtype=torch.float64)
+    monkeypatch.setattr(centre_cells, "GATHERED", 0)
+    assert cells.able_tiles(centres, torch.from_numpy(x), far) is None
+    monkeypatch.setattr(centre_cells, "GATHERED", 10**6)
+    assert cells.able_tiles(centres, torch.from_numpy(x), exact_of(centres, x)[:COUNT].amin(0)) is None
 
 
 @every_pool
