@@ -36,6 +36,8 @@ from raysal.rng import derive
 
 PRODUCTS = 50
 """Products of the sample with all classes in the fit of a fold's head, about."""
+VALUE = "the score of the label, from 0 for one that is wrong to 1"
+"""What the value of a dropped item is."""
 NOTES = 10
 """Classes of which the facts say that they are perhaps another one, at most."""
 CONFUSED_TOLD = 1000
@@ -162,6 +164,7 @@ class Check(Step):
         work.report("labels", 4, 4)
         if not self.drop:
             return StepResult.of(np.empty(0, np.int64), listing.copies, facts=facts, listed=listing.table())
+        facts["value"] = VALUE
         order = np.argsort(listing.ids)
         dropped, twin = listing.ids[order], listing.twin[order]
         return StepResult(

@@ -145,6 +145,8 @@ def facts_of(found: NearDuplicates) -> dict[str, Any]:
     """What a report shows of near-duplicates as a whole."""
     sizes, counts = np.unique(found.group_sizes(), return_counts=True)
     facts: dict[str, Any] = {"group_sizes": dict(zip(map(str, sizes.tolist()), counts.tolist(), strict=True))}
+    what = "distance" if found.pool.metric == "l2" else "similarity"
+    facts["value"] = f"the {what} to the item that it was dropped for"
     notes = list(found.notes)
     if found.recall is not None:
         low, high = found.recall.interval
