@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.dedup import FOLDER
+from raysal.curation.home import home_of
 from raysal.curation.labels.base import Checker, How, Method, Score, Suspects
 from raysal.curation.labels.confident import OneOfSeveral
 from raysal.curation.labels.copies import Conflicts, conflicts, groups_of, near_groups
@@ -180,7 +181,7 @@ class Check(Step):
     def _near_pairs(self, work: Work) -> Any:
         if self.near is None:
             return []
-        similarity, folder = check_threshold(self.near, work.pool), work.pool.path / FOLDER
+        similarity, folder = check_threshold(self.near, work.pool), home_of(work.pool) / FOLDER
         try:
             done = find_near_pairs(work.pool, work.fleet, folder, similarity, report=work.report)
         except TooManyPairs:
