@@ -64,13 +64,14 @@ def dedup(
             no order.
         FingerprintMismatch: the other pool has another metric, length of vectors, or encoder.
         UnknownName: there is no such backend.
-        PoolError: a pool cannot be opened, or has no such column.
+        PoolError: a pool cannot be opened, or has no such column; or neither the pool nor the cache can be written.
         RunError: another process looks for the pairs of this pool.
         Damaged: a file is not as it was written.
     """
     from raysal.arguments import as_place, as_whole_number
     from raysal.config import FleetConfig
-    from raysal.curation.dedup import check_mode, find_equal_items, find_near_duplicates
+    from raysal.curation.dedup import FOLDER, check_mode, find_equal_items, find_near_duplicates
+    from raysal.curation.home import make_home_of
     from raysal.curation.near.against import check_against
     from raysal.curation.order import check_threshold
     from raysal.errors import ConfigError, UnknownName
@@ -95,5 +96,6 @@ def dedup(
         if equal:
             return find_equal_items(opened, fleet, keep=keep, prefer=prefer, report=report)
         return find_near_duplicates(
-            opened, fleet, threshold, keep=keep, prefer=prefer, mode=mode, against=other, report=report
-        )
+            opened, fleet, threshold, keep=keep, prefer=prefer, mode=mode, against=other,
+            folder=make_home_of(opened) / FOLDER, report=report,
+        )  # fmt: skip

@@ -93,7 +93,8 @@ class StepResult:
     """[m], the number that it was dropped for: a similarity, a measure of quality; NaN where there is none"""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """what the report shows of the step as a whole, as JSON. Names that it knows: `group_sizes` {size: number of
-    groups}, `balance` {"of": what, "before": {name: items}, "after": {name: items}}, `notes` [text]"""
+    groups}, `balance` {"of": what, "before": {name: items}, "after": {name: items}}, `notes` [text], `value` what
+    the `value` of an item is, as "the similarity to a kept item"; where reasons are enough there is none"""
     listed: pa.Table | None = None
     """what the step found beside what it dropped, one row for each item, with a column `id`; as suspects of a check of
     labels"""

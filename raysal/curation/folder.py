@@ -1,6 +1,7 @@
 """What finished steps found, in a folder of the pool, so that no step is done twice.
 
-    POOL/curations/GENERATION/      one for each generation of the pool that was curated
+    HOME/curations/GENERATION/      one for each generation of the pool that was curated; HOME is the pool where it
+                                    can be written (`raysal.curation.home`)
         STEP.json                   what the step is, what was before it, reasons and facts (sealed)
         STEP.dropped.arrow          the items that it dropped: id, reason, nearest, value
         STEP.listed.arrow           what it listed beside, if it did
@@ -26,6 +27,7 @@ import pyarrow as pa
 
 from raysal.arrow_values import array_of, numbers_of
 from raysal.curation.base import StepResult
+from raysal.curation.home import home_of
 from raysal.errors import Damaged
 from raysal.pool import Pool
 from raysal.store import (
@@ -64,7 +66,7 @@ class Findings:
 
     @classmethod
     def of(cls, pool: Pool, home: Path | None = None) -> Findings:
-        """The folder of a pool; `home` is another place than the pool's own, for tests."""
+        """The folder of a pool; `home` is another place than that of `home_of`, for tests."""
         return cls(folder=_home_of(pool, home) / _name_of(pool.fingerprint))
 
     @contextlib.contextmanager
@@ -174,7 +176,7 @@ def digest_after(before: str, step: Mapping[str, Any]) -> str:
 
 
 def _home_of(pool: Pool, home: Path | None) -> Path:
-    return pool.path / FOLDER if home is None else home
+    return home_of(pool) / FOLDER if home is None else home
 
 
 def _name_of(fingerprint: str) -> str:

@@ -22,6 +22,7 @@ from raysal.config import FleetConfig
 from raysal.curation.base import StepResult, Work
 from raysal.curation.curated import Curated, StepDone
 from raysal.curation.folder import Findings, digest_after, digest_at_start
+from raysal.curation.home import make_home_of
 from raysal.curation.plan import PlannedStep, check_plan
 from raysal.errors import RaysalError, RaysalWarning
 from raysal.fleet import Fleet, open_fleet
@@ -49,7 +50,7 @@ def curate_pool(
         plan: the steps.
         fleet: where the work is done; it is opened when a step needs it. No result depends on it.
         seed: randomness.
-        home: where what steps found is kept; by default in the pool.
+        home: where what steps found is kept; by default in the pool, or where it cannot be written in the cache.
         report: called with the stage, what of it is done, and its total.
 
     Returns:
@@ -58,7 +59,7 @@ def curate_pool(
     Raises:
         ConfigError: a step cannot work on this pool.
         NotNow: another process curates the pool.
-        PoolError: a vector is not finite.
+        PoolError: a vector is not finite; or neither the pool nor the cache can be written.
         Damaged: a file is not as it was written.
     """
     started, report = time.perf_counter(), report or no_report
@@ -67,6 +68,7 @@ def curate_pool(
     left = np.ones(len(ids), bool)
     done: list[StepDone] = []
     findings, before = Findings.of(pool, home), digest_at_start(pool, seed)
+    make_home_of(pool)  # steps keep near pairs there, too
     with contextlib.ExitStack() as stack:
         stack.enter_context(findings.locked())
         findings.forget_older(pool)

@@ -256,8 +256,11 @@ def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
         ({"size": 5, "bins": 1}, "bins: 1"),
         ({"size": 5, "prefer": "best"}, "prefer: unknown value 'best'"),
         ({"size": 5, "by": "density", "prefer": "nearest"}, "prefer: 'nearest' is about clusters"),
-        ({"size": 5, "by": "class"}, "predictions: is None, and by is class"),
-        ({"size": 5, "predictions": Path("p")}, "predictions: is p, and by is clusters"),
+        (
+            {"size": 5, "by": "class"},
+            "predictions: are missing, and by names class; name a folder that `raysal predict` wrote",
+        ),
+        ({"size": 5, "predictions": Path("p")}, r"predictions: are given, and by \(clusters\) does not name class"),
     ],
 )
 def test_fields_that_cannot_be(fields: dict[str, Any], problem: str) -> None:
@@ -310,7 +313,10 @@ def test_the_verb_is_the_step(pool: Pool, tmp_path: Path) -> None:
             "by: unknown value 'place'; use clusters, class, density, or column:NAME",
         ),
         (["--size", 5, "--by", "column:place"], "by: the pool has no column 'place'; its columns: label"),
-        (["--size", 5, "--by", "class"], "predictions: is None, and by is class"),
+        (
+            ["--size", 5, "--by", "class"],
+            "predictions: are missing, and by names class; name a folder that `raysal predict` wrote",
+        ),
         (["--size", 5, "--clusters", 3, "--clusters", 9], "clusters: [3, 9] do not fall"),
     ],
 )

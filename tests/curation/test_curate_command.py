@@ -251,6 +251,9 @@ def test_vectors_are_shown_by_their_keys(tmp_path: Path) -> None:
     source = write_vectors(tmp_path / "vectors.parquet", rows=40)
     found = raysal.curate(raysal.embed(source, out=tmp_path / "pool"), [Thin(keep=4)])
     assert "<li>item-0005" in curation_report(found).html
+    assert "`value` in the table" not in curation_report(found).html
+    drawn = curation_report(raysal.curate(found.pool, {"name": "balance", "size": 30, "by": "density"})).html
+    assert "The number of an item, `value` in the table, is the least size that keeps the item." in drawn
     whole = raysal.curate(found.pool, [Thin(keep=1)])
     assert "40 of 40 items are kept" in curation_report(whole).html
 

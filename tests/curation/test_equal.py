@@ -20,9 +20,11 @@ from raysal.config import FleetConfig
 from raysal.curation.base import Work
 from raysal.curation.equal import _joined
 from raysal.curation.steps.exact import Exact
+from raysal.embedding.file_hashes import recorded_digests
 from raysal.errors import ConfigError
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
+from raysal.pool.taken_files import KnownFiles
 
 PIXELS = {"name": "torch:tiny_encoder:build", "size": 8}
 
@@ -94,6 +96,27 @@ def test_bytes_are_compared_where_the_pool_has_digests_of_files(tmp_path: Path) 
     assert applied(hashed, np.array([False, True, False, True, True])) == {4: (1, by_vector)}
     assert "--check hash" in raysal.dedup(plain, equal=True).notes[0]
     assert raysal.dedup(hashed, equal=True).notes == ()
+
+
+def test_bytes_are_equal_if_all_of_a_digest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each half of a digest is looked at, and both must be those of one other item."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "pictures").mkdir()
+    for name in "abcde":
+        Image.fromarray(rng.integers(255, size=(8, 8, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
+    pool = raysal.embed(tmp_path / "pictures", encoder=PIXELS, out=tmp_path / "pool", check="hash")
+    first, second, third, fourth = rng.integers(255, size=(4, 16), dtype=np.uint8)
+    halves = [(first, second), (first, third), (fourth, second), (fourth, third), (first, second)]
+    told = np.stack([np.concatenate(pair) for pair in halves])
+
+    def digests(path: Path, known: KnownFiles) -> Any:
+        found, has = recorded_digests(path, known)
+        assert (found.shape, has.all()) == (told.shape, True)
+        found[known.file_of(np.arange(5))] = told
+        return found, has
+
+    monkeypatch.setattr("raysal.curation.equal.recorded_digests", digests)
+    assert applied(pool) == {4: (0, "its file has the bytes of a kept item's file")}
 
 
 def test_digests_that_a_pool_got_later_count(tmp_path: Path) -> None:

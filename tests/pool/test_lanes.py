@@ -94,6 +94,9 @@ def test_texts_are_absorbed_as_in_the_slow_way(kind: Any, texts: list[str]) -> N
     assert states.tolist() == [one.words for one in slow]
     hashes = [Slow().absorb_text(text.encode(), 0).words[0] for text in content]
     assert lanes.text_hashes(column).view(np.uint64).tolist() == hashes
+    words = [Slow().absorb_text(text.encode(), 0).words for text in content]
+    wide = [[(one[j] + one[2 + j] * LOW[j]) & MASK for j in (0, 1)] for one in words]
+    assert lanes.text_hashes_128(column).tolist() == wide
 
 
 def test_no_texts() -> None:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.curation.labels.base import Floats
+from raysal.curation.labels.outside import outside_blocks
 from raysal.fleet import Partition
 from raysal.fleet.specs import owners_of_slices
 from raysal.models.evidence import Evidence
@@ -23,7 +24,6 @@ from raysal.models.trainers.logistic import COARSE, Logistic
 from raysal.models.trainers.multi_label import MultiLabel
 from raysal.numerics import BLOCK_ROWS, one_thread, one_thread_if_small, slices
 from raysal.rng import generator, item_uniform
-from raysal.scoring.given_probabilities import STATE
 from raysal.strategies.engine.distinct import hashes_of
 
 PENALTY_ITEMS = 2_000
@@ -160,7 +160,7 @@ def probabilities(
     """The probabilities of labelled items, block by block.
 
     Args:
-        partition: where; `place_labels` has run there, and without heads `place_given`.
+        partition: where; `place_labels` has run there, and without heads `place_outside`.
         heads: of the folds; None for probabilities that are given.
         rows: ascending positions of labelled items.
 
@@ -168,11 +168,7 @@ def probabilities(
         (positions [n], probabilities [n, C]); items without any are left out.
     """
     if heads is None:
-        held: Floats = partition.state[STATE]
-        for piece in slices(len(rows), BLOCK_ROWS):
-            p = held[rows[piece]]
-            there = ~np.isnan(p).all(1)
-            yield rows[piece][there], p[there]
+        yield from outside_blocks(partition, rows)
         return
     labelled, groups = partition.state[GROUPS]
     fold = fold_of(groups[np.searchsorted(labelled, rows)], len(heads.weights), heads.key)

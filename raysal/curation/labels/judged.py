@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.curation.labels.given import PoolLabels
-from raysal.scoring.given_probabilities import GivenProbabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +32,7 @@ class Judgement:
         codes: NDArray[np.int64],
         fewest: int,
         several: bool,
-        given: GivenProbabilities | None,
+        given: tuple[str, ...] | None,
     ) -> Judgement:
         """Choose the classes.
 
@@ -42,7 +41,7 @@ class Judgement:
             codes: [n] of the items that are looked at.
             fewest: items that a class has at least.
             several: an item has several labels.
-            given: probabilities from outside. All of their classes are judged, as nothing is learnt here.
+            given: the classes of probabilities from outside. All are judged, as nothing is learnt here.
 
         Returns:
             The choice.
@@ -58,7 +57,7 @@ class Judgement:
             return cls(names=kept, outputs_of=outputs, members=members[:, enough], few=few, foreign={})
         told = dict(zip(labels.texts, counts.tolist(), strict=True))
         if given is not None:
-            kept = given.classes
+            kept = given
             few, foreign = {}, {name: n for name, n in told.items() if n and name not in set(kept)}
         else:
             kept = tuple(name for name, n in told.items() if n >= fewest)

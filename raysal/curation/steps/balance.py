@@ -26,6 +26,8 @@ from raysal.store import digest_of
 from raysal.types import POOL_COLUMNS
 
 CLUSTERS, CLASS, DENSITY, COLUMN = "clusters", "class", "density", "column:"
+VALUE = "the least size that keeps the item"
+"""What the value of a dropped item is."""
 NAMED = 100
 """Groups that facts name, at most: those with the most items."""
 
@@ -104,8 +106,12 @@ class Balance(Step):
                 "prefer", f"{self.prefer!r} is about clusters, and by is {', '.join(self.names)}", "use by = clusters"
             )
         if (self.predictions is None) == (CLASS in self.names):
-            fix = "name a folder that `raysal predict` wrote, and class in by"
-            raise ConfigError("predictions", f"is {self.predictions}, and by is {', '.join(self.names)}", fix)
+            if self.predictions is None:
+                problem, fix = "are missing, and by names class", "name a folder that `raysal predict` wrote"
+            else:
+                problem = f"are given, and by ({', '.join(self.names)}) does not name class"
+                fix = "leave them out, or name class in by"
+            raise ConfigError("predictions", problem, fix)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,7 +158,9 @@ class Balance(Step):
         place = turns(groups, self._order(work, ids, tree), derive(work.key, "turns"))
         dropped = place >= size_of(self.size, len(ids))
         value = (place[dropped] + 1).astype(np.float64)
-        return StepResult.of(ids[dropped], self._reason(), value=value, facts=_facts(groupings, ~dropped))
+        return StepResult.of(
+            ids[dropped], self._reason(), value=value, facts={**_facts(groupings, ~dropped), "value": VALUE}
+        )
 
     def _reason(self) -> str:
         what = {CLUSTERS: "cluster", CLASS: "class", DENSITY: "surroundings"}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.dedup import FOLDER
+from raysal.curation.home import home_of
 from raysal.curation.labels.base import Checker, How, Method, Score, Suspects
 from raysal.curation.labels.confident import OneOfSeveral
 from raysal.curation.labels.copies import Conflicts, conflicts, groups_of, near_groups
@@ -20,6 +21,7 @@ from raysal.curation.labels.given import MISSING, PoolLabels, is_column, names_o
 from raysal.curation.labels.held_out import place_labels
 from raysal.curation.labels.judged import Judgement
 from raysal.curation.labels.listing import COPIES, NEAR_COPIES, NO_TWIN, UNLIKELY, Listing
+from raysal.curation.labels.outside import Outside, digest_of_outside, laid_beside, place_outside
 from raysal.curation.labels.passes import Found, Judged, find, held_out_heads
 from raysal.curation.labels.several import SeveralLabels
 from raysal.curation.near.folder import read_pairs
@@ -32,11 +34,11 @@ from raysal.paths import ColumnOrFile
 from raysal.pool import Pool
 from raysal.pool.owners import has_parts
 from raysal.rng import derive
-from raysal.rounds.given_probabilities import read_probabilities
-from raysal.scoring.given_probabilities import place_given
 
 PRODUCTS = 50
 """Products of the sample with all classes in the fit of a fold's head, about."""
+VALUE = "the score of the label, from 0 for one that is wrong to 1"
+"""What the value of a dropped item is."""
 NOTES = 10
 """Classes of which the facts say that they are perhaps another one, at most."""
 CONFUSED_TOLD = 1000
@@ -61,8 +63,8 @@ class Check(Step):
 
     Cost: one pass to hash the vectors, three that predict, O(n d C) each; the fits, about 50 products O(sample d C) a
     fold; with `near` that of `raysal dedup`. Memory of the driver: some 80 bytes an item, 16 for each number of the
-    sample's vectors, and 24 bytes for each suspect; of a partition 40 bytes an item. Of given probabilities, 4 C bytes
-    an item in both.
+    sample's vectors, and 24 bytes for each suspect; of a partition 40 bytes an item. Given
+    probabilities are laid beside the vectors while the step runs, 4 C bytes an item on the disk.
     """
 
     labels: ColumnOrFile = "label"
@@ -117,7 +119,7 @@ class Check(Step):
         if not is_column(pool, self.labels):
             found["labels"] = read_pool_labels(pool, self.labels, several=self.several).digest
         if self.probabilities is not None:
-            found["probabilities"] = read_probabilities(pool, self.probabilities).digest
+            found["probabilities"] = digest_of_outside(self.probabilities)
         return found
 
     def forecast(self, pool: Pool, left: int, speed: Speed) -> Forecast:
@@ -130,6 +132,12 @@ class Check(Step):
     def apply(self, work: Work) -> StepResult:
         """See `Step.apply`."""
         self.check(work.pool)
+        if self.probabilities is None:
+            return self._found(work, None)
+        with laid_beside(work.pool, self.probabilities, work.folder) as outside:
+            return self._found(work, outside)
+
+    def _found(self, work: Work, outside: Outside | None) -> StepResult:
         labels = read_pool_labels(work.pool, self.labels, several=self.several)
         codes = np.where(work.left, labels.codes, np.int32(MISSING))
         rows = np.flatnonzero(codes != MISSING)
@@ -141,7 +149,8 @@ class Check(Step):
         hashes = np.concatenate([found for found, _ in placed])
         groups = groups_of(hashes)
         different = conflicts(ids, groups, own, near_groups(ids, groups, near))
-        judgement, found = self._judged(work, labels, ids, own, np.concatenate([group for _, group in placed]))
+        folds_by = np.concatenate([group for _, group in placed])
+        judgement, found = self._judged(work, labels, ids, own, folds_by, outside)
         listing = Listing.of(
             labels,
             judgement,
@@ -156,6 +165,7 @@ class Check(Step):
         work.report("labels", 4, 4)
         if not self.drop:
             return StepResult.of(np.empty(0, np.int64), listing.copies, facts=facts, listed=listing.table())
+        facts["value"] = VALUE
         order = np.argsort(listing.ids)
         dropped, twin = listing.ids[order], listing.twin[order]
         return StepResult(
@@ -171,7 +181,7 @@ class Check(Step):
     def _near_pairs(self, work: Work) -> Any:
         if self.near is None:
             return []
-        similarity, folder = check_threshold(self.near, work.pool), work.pool.path / FOLDER
+        similarity, folder = check_threshold(self.near, work.pool), home_of(work.pool) / FOLDER
         try:
             done = find_near_pairs(work.pool, work.fleet, folder, similarity, report=work.report)
         except TooManyPairs:
@@ -186,18 +196,19 @@ class Check(Step):
         ids: NDArray[np.int64],
         codes: NDArray[np.int64],
         groups: NDArray[np.uint64],
+        outside: Outside | None,
     ) -> tuple[Judgement, Found | None]:
         """Find suspects by probabilities; None where nothing can be told by them."""
-        given = None if self.probabilities is None else read_probabilities(work.pool, self.probabilities)
-        judgement = Judgement.of(labels, codes, self.fewest, self.several, given)
+        known = None if outside is None else outside.classes
+        judgement = Judgement.of(labels, codes, self.fewest, self.several, known)
         outputs = judgement.outputs_of[codes].astype(np.int64)
         there = outputs >= 0
         if len(judgement.names) < (1 if self.several else 2) or not there.any():
             return judgement, None
         checker: Checker = (SeveralLabels if self.several else OneOfSeveral)(len(judgement.names))
         heads = None
-        if given is not None:
-            work.fleet.each(place_given, given)
+        if outside is not None:
+            work.fleet.each(place_outside, outside)
         else:
             heads = held_out_heads(
                 work.fleet,

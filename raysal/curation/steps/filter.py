@@ -39,6 +39,8 @@ NOVELTY_SAMPLE = 2_000
 MOST_REASONS = 250
 """Of columns. A result tells 256 apart."""
 Share = Annotated[float, Field(gt=0, lt=1)]
+VALUE = "what the reason measures"
+"""What the value of a dropped item is."""
 SHARE = 0.01
 """Of outliers, and of what is novel, where nobody says another one."""
 
@@ -214,7 +216,7 @@ class _Dropping:
             reasons=tuple(self.words),
             nearest=np.full(len(rows), -1, np.int64),
             value=self.value[rows],
-            facts={"notes": notes} if notes else {},
+            facts={"value": VALUE, **({"notes": notes} if notes else {})},
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from raysal.curation.base import Forecast, Speed, Step, StepResult, Work
 from raysal.curation.dedup import FOLDER, THRESHOLD, Mode, NearDuplicates, check_mode, find_near_duplicates
+from raysal.curation.home import home_of
 from raysal.curation.near.against import check_against
 from raysal.curation.near.foreseen import A_NEAR_PAIR, A_VALUE, CLUSTERING, foreseen
 from raysal.curation.near.job import most_pairs, pairs_are_there
@@ -74,7 +75,7 @@ class Near(Step):
         """As of `Step`, from a sample of the pool; how many are kept is not known before."""
         n, other = len(pool), self._other()
         similarity, numbers = check_threshold(self.threshold, pool), speed.rows * pool.dim
-        there = self.mode == "exact" and pairs_are_there(pool, pool.path / FOLDER, similarity)
+        there = self.mode == "exact" and pairs_are_there(pool, home_of(pool) / FOLDER, similarity)
         seen = None if there and other is None else foreseen(pool, similarity)
         share, near = (SHARE, 0.0) if seen is None else seen
         products = 0.0 if other is None else n * len(other) * pool.dim * LEADING * share
@@ -103,6 +104,7 @@ class Near(Step):
             mode=self.mode,
             against=self._other(),
             left=work.left,
+            folder=home_of(work.pool) / FOLDER,
             sieve=work.folder,
             report=work.report,
         )
@@ -145,6 +147,8 @@ def facts_of(found: NearDuplicates) -> dict[str, Any]:
     """What a report shows of near-duplicates as a whole."""
     sizes, counts = np.unique(found.group_sizes(), return_counts=True)
     facts: dict[str, Any] = {"group_sizes": dict(zip(map(str, sizes.tolist()), counts.tolist(), strict=True))}
+    what = "distance" if found.pool.metric == "l2" else "similarity"
+    facts["value"] = f"the {what} to the item that it was dropped for"
     notes = list(found.notes)
     if found.recall is not None:
         low, high = found.recall.interval
