@@ -210,10 +210,10 @@ def test_what_was_found_otherwise_is_not_read(
         assert run(pool, 0.8).table().equals(exact)
         assert clustered(pool, 0.8).table().equals(clusters)
     plan = pool.path / FOLDER / SIEVE / PLAN
-    older = {name: value for name, value in read_sealed(plan, "").items() if name not in ("mode", "sha256")}
-    write_sealed(plan, {**older, "few": 4, "cells": 32})
+    older = {name: value for name, value in read_sealed(plan, "").items() if name != "sha256"}
+    write_sealed(plan, {**older, "few": 4, "cells": 32, "version": 1})
     assert run(pool, 0.8).table().equals(exact)
-    write_sealed(plan, {**older, "few": 4, "cells": 32})
+    write_sealed(plan, {**older, "version": 1})
     assert clustered(pool, 0.8).table().equals(clusters)
 
 
