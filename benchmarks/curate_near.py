@@ -139,6 +139,7 @@ def group(work: Path, rows: int, threshold: float) -> None:
 
         pool = made_pool(work / f"{name}-{rows}", rows, 256, {"name": name, "seed": 0}, rows_of)
         timed(name, rows, threshold, lambda pool=pool: found_in(pool, threshold))  # type: ignore[misc]
+        timed(f"{name} in clusters", rows, threshold, lambda pool=pool: found_in(pool, threshold, mode="clusters"))  # type: ignore[misc]
 
 
 CELLS: dict[str, Callable[[Path, int, float], None]] = {

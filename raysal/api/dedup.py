@@ -45,8 +45,8 @@ def dedup(
         keep: a column of the pool, as a width, a date or a score: the items with its largest values are kept. By
             default, and among equal values, the first item of the pool is kept; items without a value come last.
         prefer: `largest`, or `smallest` to keep the items with the smallest values.
-        mode: `exact`; or `clusters` for pools that are too large for that: a kept item is compared with the items of
-            its nearest cells alone, `.recall` says how many of the near ones were found. Each dropped item is near to a
+        mode: `exact`; or `clusters` for pools that are too large for that: only items are compared that share one of
+            their two nearest cells, `.recall` says how many of the near ones were found. Each dropped item is near to a
             kept one all the same.
         against: another pool of the same encoder, as test data: items that are near to one of it are dropped first.
         equal: find only exact copies: items whose files have equal bytes, where the pool has digests of them, or whose

@@ -71,8 +71,8 @@ def dedup(
     mode: Annotated[
         Mode,
         Option(
-            help="All near items, exactly; or, for pools too large for that, those in the nearest cells of a "
-            "clustering, with the recall measured on a sample."
+            help="All near items, exactly; or, for pools too large for that, those that share one of the two nearest "
+            "cells of a clustering, with the recall measured on a sample."
         ),
     ] = Mode.exact,
     against: Annotated[

@@ -12,16 +12,18 @@ from near_rows import METRICS, N, Stop, run, vectors_with_copies
 from numpy.typing import NDArray
 from pools import make_pool
 
+from raysal.arrow_values import numbers_of
 from raysal.config import FleetConfig
 from raysal.curation import dedup
 from raysal.curation.dedup import FOLDER, SIEVE, NearDuplicates, find_near_duplicates
-from raysal.curation.near import placing
+from raysal.curation.near import placing, settling
 from raysal.curation.near import recall as recall_module
 from raysal.curation.near.cells import Cells
-from raysal.curation.near.folder import PLAN, read_cells
+from raysal.curation.near.folder import PLAN, read_batch, read_cells
 from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.near.placing import Places
-from raysal.curation.near.unit import compared_rows
+from raysal.curation.near.settling import settle
+from raysal.curation.near.unit import Unit, compared_rows
 from raysal.fleet import Fleet, open_fleet
 from raysal.pool import Pool
 from raysal.store import read_sealed, write_sealed
@@ -178,16 +180,44 @@ def test_the_recall_is_what_comparing_all_says(
     assert 0 < low < found.recall.share <= high <= 1
 
 
-def test_a_group_of_near_copies_is_one_cell_and_leaves_one(tmp_path: Path, small_cells: None) -> None:
+@pytest.mark.parametrize("others", [0, 200])
+def test_a_group_of_near_copies_is_one_cell_and_leaves_one(tmp_path: Path, small_cells: None, others: int) -> None:
+    """And one of it leads, however many pieces its cell is compared in: so the work is linear in the group."""
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((600, 16)).astype(np.float32)
+    rows = rng.standard_normal((400 + others, 16)).astype(np.float32)
     rows[:400] = rows[0] + 0.02 * rng.standard_normal((400, 16))
-    pool = make_pool(tmp_path / "pool", rows[rng.permutation(600)])
+    pool = make_pool(tmp_path / "pool", rows[rng.permutation(len(rows))])
     found = clustered(pool, 0.99, unit_rows=50)
-    assert (found.kept, found.dropped) == (201, 399)
+    assert (found.kept, found.dropped) == (others + 1, 399)
     assert found.recall is not None
     assert found.recall.share == 1
-    assert len(cells_there(pool)) > 5
+    assert len(cells_there(pool)) == 1 if others == 0 else len(cells_there(pool)) > 5
+    files = [read_batch(file) for file in (pool.path / FOLDER / SIEVE / "found").iterdir()]
+    pairs = [
+        (numbers_of(one.column("id")), numbers_of(one.column("other"))) for one in files if "id" in one.schema.names
+    ]
+    assert sum(int((ids == by).sum()) for ids, by in pairs) == found.kept
+
+
+def test_rows_are_settled_in_order_and_dropped_for_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches of few rows, where the most similar kept one of a batch may come later."""
+    monkeypatch.setattr(settling, "FEWEST_TOGETHER", 8)
+    monkeypatch.setattr(settling, "MOST_TOGETHER", 32)
+    rows = uniform(300)
+    cells = Cells.of(compared_rows(rows.astype(np.float16), "l2"), 1, 1)
+    order = np.random.default_rng(0).permutation(300)[:250]
+    unit = Unit.together(np.arange(300) * 3, rows.astype(np.float16), "l2", cells, 0.4)
+    found = settle(unit, order, -(0.4**2), "l2")
+    near, kept = similarities(rows, "l2") >= -(0.4**2), np.zeros(300, bool)
+    for row in order:
+        kept[row] = not near[row, kept].any()
+    assert found.kept.tolist() == (np.flatnonzero(kept) * 3).tolist()
+    assert found.dropped.ids.tolist() == sorted(order[~kept[order]] * 3)
+    place = dict(zip(order.tolist(), range(250), strict=True))
+    for item, by in zip((found.dropped.ids // 3).tolist(), (found.dropped.nearest // 3).tolist(), strict=True):
+        assert near[item, by]
+        assert kept[by]
+        assert place[by] < place[item]
 
 
 @pytest.mark.parametrize("rows", [np.ones((1, 4)), np.ones((300, 4)), np.zeros((300, 4))])
@@ -210,10 +240,10 @@ def test_what_was_found_otherwise_is_not_read(
         assert run(pool, 0.8).table().equals(exact)
         assert clustered(pool, 0.8).table().equals(clusters)
     plan = pool.path / FOLDER / SIEVE / PLAN
-    older = {name: value for name, value in read_sealed(plan, "").items() if name not in ("mode", "sha256")}
-    write_sealed(plan, {**older, "few": 4, "cells": 32})
+    older = {name: value for name, value in read_sealed(plan, "").items() if name != "sha256"}
+    write_sealed(plan, {**older, "few": 4, "cells": 32, "version": 1})
     assert run(pool, 0.8).table().equals(exact)
-    write_sealed(plan, {**older, "few": 4, "cells": 32})
+    write_sealed(plan, {**older, "version": 1})
     assert clustered(pool, 0.8).table().equals(clusters)
 
 

@@ -19,7 +19,6 @@ The folder is one of `raysal.curation.near.going`; a step is some cells in one o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysal.curation.near.cell_tasks import ClusterJob, Listed, Task, stage_task
-from raysal.curation.near.going import begun, parts_of, read
+from raysal.curation.near.going import KeepingPlan, begun, parts_of, read
 from raysal.curation.near.independent_set import first_independent_set
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.keeping import Kept
 from raysal.curation.near.nearest import Nearest
 from raysal.curation.near.placing import FEW, cells_for, cells_over
 from raysal.curation.near.reading import rows_of_unit
-from raysal.curation.near.sieve import SievePlan
 from raysal.fleet import Fleet
 from raysal.fleet.chunks import in_turns
 from raysal.numerics import slices
@@ -42,20 +40,8 @@ from raysal.pool import Pool
 from raysal.store import locked, remove_temporaries
 from raysal.types import Report, no_report
 
-VERSION = 1
 UNITS_TOGETHER = 2
 """Rows of a task in units: what is read together, 134 MB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterPlan(SievePlan):
-    """What a folder holds."""
-
-    few: int
-    cells: int
-    """how many there are, at most"""
-    mode: str = "clusters"
-    version: int = VERSION
 
 
 def kept_in_clusters(
@@ -70,7 +56,7 @@ def kept_in_clusters(
 ) -> Kept:
     """Choose who is kept, comparing items that share a cell alone.
 
-    Cost: to place items O(n c d) for c cells, at most as many as one for 2,048 items; to compare them O(n d) products
+    Cost: to place items O(n c d) for c cells, one for 4,096 items; to compare them O(n d) products
     for some thousands of others, most of which only those that are kept are compared with. Driver memory 80 bytes an
     item, and 8 for each near pair of leaders. Kept step by step: after an interruption it goes on.
 
@@ -92,11 +78,10 @@ def kept_in_clusters(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = unit_rows or rows_of_unit(pool)
-    base = asdict(SievePlan.of(pool, threshold, items, rows))
-    plan = ClusterPlan(**{**base, "mode": "clusters", "version": VERSION, "few": FEW, "cells": cells_for(len(items))})
+    plan = KeepingPlan.of(pool, threshold, items, rows, few=FEW, cells=cells_for(len(items)))
     with locked(folder, "near items"):
         remove_temporaries(folder)
-        cells = begun(folder, asdict(plan), lambda: cells_over(pool, items, threshold))
+        cells = begun(folder, plan, lambda: cells_over(pool, items, threshold))
         job = ClusterJob(str(folder.absolute()), plan.metric, threshold, cells, plan.few, rows)
         search = _Search(fleet, folder, job, items, report or no_report)
         try:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -23,17 +26,71 @@ from raysal.commits import Parts, Staged, stage_file
 from raysal.curation.near.cells import Cells
 from raysal.curation.near.folder import COMMITS, FIX, PLAN, read_batch, read_cells, write_batch, write_cells
 from raysal.errors import Damaged
+from raysal.pool import Pool
 from raysal.store import read_sealed, write_sealed
+from raysal.types import Metric
 
 FOUND = "found"
+VERSION, CLUSTERS_VERSION = 1, 2
+"""Of what is computed where all items are compared, and where those that share a cell are."""
 
 
-def begun(folder: Path, plan: Mapping[str, Any], cells: Callable[[], Cells]) -> Cells:
+@dataclass(frozen=True, kw_only=True)
+class KeepingPlan:
+    """What a folder holds."""
+
+    vector_space: str
+    metric: Metric
+    threshold: float
+    """a cosine, or minus a squared distance"""
+    pool: str
+    """fingerprint of the generation"""
+    items: str
+    """sha256 of the ids of the items, in the order of keeping"""
+    few: int
+    """cells that each item lies in, where only items that share one are compared; 0 where all are"""
+    cells: int
+    """how many cells there are then, at most"""
+    rows: int
+    """of a unit, at most"""
+    version: int
+
+    @classmethod
+    def of(
+        cls, pool: Pool, threshold: float, items: NDArray[np.int64], rows: int, *, few: int = 0, cells: int = 0
+    ) -> Self:
+        """Say what is computed.
+
+        Args:
+            pool: the items.
+            threshold: a cosine, or minus a squared distance.
+            items: ids of those that are looked at, in the order of keeping.
+            rows: of a unit.
+            few: cells that each item lies in; 0 where all are compared.
+            cells: how many there are then.
+
+        Returns:
+            The plan.
+        """
+        return cls(
+            vector_space=pool.vector_space,
+            metric=pool.metric,
+            threshold=threshold,
+            pool=pool.fingerprint,
+            items=sha256(np.ascontiguousarray(items, np.int64).tobytes()).hexdigest(),
+            few=few,
+            cells=cells,
+            rows=rows,
+            version=CLUSTERS_VERSION if few else VERSION,
+        )
+
+
+def begun(folder: Path, plan: KeepingPlan, cells: Callable[[], Cells]) -> Cells:
     """Begin a computation, or go on with it where the folder is of the same one; anything else of it is replaced.
 
     Args:
         folder: the folder; it exists.
-        plan: what is computed of what, as JSON.
+        plan: what is computed of what.
         cells: makes the cells, for a new folder.
 
     Returns:
@@ -42,13 +99,13 @@ def begun(folder: Path, plan: Mapping[str, Any], cells: Callable[[], Cells]) -> 
     Raises:
         Damaged: a file is not as it was written.
     """
-    path = folder / PLAN
+    path, wanted = folder / PLAN, asdict(plan)
     record = read_sealed(path, FIX.format(folder)) if path.exists() else {}
-    if {name: record.get(name) for name in plan} != plan:
+    if {name: record.get(name) for name in wanted} != wanted:
         path.unlink(missing_ok=True)
         for name in (FOUND, COMMITS):
             shutil.rmtree(folder / name, ignore_errors=True)
-        record = {**plan, "cells_sha256": write_cells(folder, cells())}
+        record = {**wanted, "cells_sha256": write_cells(folder, cells())}
         write_sealed(path, record)
     parts_of(folder).begin()
     return read_cells(folder, str(record["cells_sha256"]))

@@ -136,7 +136,7 @@ def near_to_sample(
         turn: number and ids of the unit for each partition, or None.
 
     Returns:
-        Ids [p, 2] of an item of the sample, and of another one.
+        Ids [p, 2] of an item of the sample, and of another one or itself.
     """
     mine = turn[partition.index]
     if mine is None or not len(sample):
@@ -149,7 +149,6 @@ def near_to_sample(
     def ends(some: Unit, most: int) -> NDArray[np.int64]:
         pairs = near_pairs_of(left, some, job.threshold, job.metric, threads=threads, most=most)
         both = np.stack([pairs.first, pairs.second], 1)
-        both = both[pairs.first != pairs.second]
         every = np.concatenate([both, both[:, ::-1]])
         return every[np.isin(every[:, 0], sample)]
 

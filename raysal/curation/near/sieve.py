@@ -15,10 +15,9 @@ are near to one of them with the nearest.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from raysal.commits import Staged
 from raysal.curation.near.cells import Cells
-from raysal.curation.near.going import begun, parts_of, read, stage
+from raysal.curation.near.going import KeepingPlan, begun, parts_of, read, stage
 from raysal.curation.near.job import shared_among
 from raysal.curation.near.keeping import Kept
 from raysal.curation.near.nearest import Nearest, nearest_of
@@ -39,48 +38,6 @@ from raysal.numerics import ceil_div
 from raysal.pool import Pool
 from raysal.store import digest_of, locked, remove_temporaries
 from raysal.types import Metric, Report, no_report
-
-VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class SievePlan:
-    """What a folder holds."""
-
-    vector_space: str
-    metric: Metric
-    threshold: float
-    """a cosine, or minus a squared distance"""
-    pool: str
-    """fingerprint of the generation"""
-    items: str
-    """sha256 of the ids of the items, in the order of keeping"""
-    rows: int
-    """of a batch, and of a unit, at most"""
-    mode: str = "exact"
-    version: int = VERSION
-
-    @classmethod
-    def of(cls, pool: Pool, threshold: float, items: NDArray[np.int64], rows: int) -> Self:
-        """Say what is computed.
-
-        Args:
-            pool: the items.
-            threshold: a cosine, or minus a squared distance.
-            items: ids of those that are looked at, in the order of keeping.
-            rows: of a unit.
-
-        Returns:
-            The plan.
-        """
-        return cls(
-            vector_space=pool.vector_space,
-            metric=pool.metric,
-            threshold=threshold,
-            pool=pool.fingerprint,
-            items=sha256(np.ascontiguousarray(items, np.int64).tobytes()).hexdigest(),
-            rows=rows,
-        )
 
 
 class SieveJob(NamedTuple):
@@ -148,10 +105,10 @@ def kept_without_pairs(
     """
     report = report or no_report
     folder.mkdir(parents=True, exist_ok=True)
-    plan = SievePlan.of(pool, threshold, items, unit_rows or rows_of_unit(pool))
+    plan = KeepingPlan.of(pool, threshold, items, unit_rows or rows_of_unit(pool))
     with locked(folder, "near items"):
         remove_temporaries(folder)
-        made = begun(folder, asdict(plan), lambda: cells_of(pool))
+        made = begun(folder, plan, lambda: cells_of(pool))
         parts, state = parts_of(folder), _State(items)
         batches = 0
         while parts.record_of(batches).exists():

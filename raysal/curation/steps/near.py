@@ -41,11 +41,14 @@ class Near(Step):
     result.
 
     Cost: O(n^2 d) at most, of which bounds leave some 10 % at a cosine of 0.95 and 20 % at 0.9 (images); with
-    `clusters` O(n^2 d / cells), and near pairs across cells may be missed: `facts` has the recall, counted on a sample.
-    Memory: of the driver 100 bytes an item and 24 a pair, of a worker up to four units of 300 MB.
+    `clusters` O(n d) products for some thousands of others of each item, and near pairs that share no cell are missed:
+    `facts` has the recall, counted on a sample. Memory: of the driver 100 bytes an item and 24 a pair, of a worker up
+    to four units of 300 MB.
 
     Bounds by planes between cells: Uhlmann 1991; Jacox & Samet 2008.
     """
+
+    version = 2
 
     threshold: float = THRESHOLD
     """a cosine above 0 and up to 1; in a pool of the metric l2 a distance, of vectors as they were given"""
