@@ -17,7 +17,7 @@ import torch
 
 from raysal.numerics import EXACT_COLUMNS, EXACT_ROWS, ceil_div, round_up, slices
 from raysal.strategies.engine.feature_maps import Arrays, Factors
-from raysal.strategies.engine.sharing import Rooms
+from raysal.strategies.engine.sharing import Rooms, shared
 
 SCREENED_CENTRES = 16 * EXACT_COLUMNS
 """Centres whose distances are bounded in one product of single precision: with a block of rows it is 12 MB."""
@@ -171,11 +171,14 @@ class Centres:
         centres = tuple(factor[own].double() for factor in self.factors)
         out = torch.empty(EXACT_COLUMNS, len(rows.sq_norms), dtype=torch.float64, device=self.device)
         norms = self.sq_norms[own, None] + rows.sq_norms
-        for some in slices(out.shape[1], EXACT_ROWS):
+
+        def measure(some: slice) -> None:
             inner = torch.mm(centres[0], rows.factors[0][some].T)
             for centre, row in zip(centres[1:], rows.factors[1:], strict=True):
                 inner *= centre @ row[some].T
             torch.sub(norms[:, some], inner, alpha=2, out=out[:, some])
+
+        shared(measure, [*slices(out.shape[1], EXACT_ROWS)])
         out.masked_fill_(out <= norms.mul_(COINCIDENT), 0.0)
         if (tile + 1) * EXACT_COLUMNS > self.count:
             out[self.count - tile * EXACT_COLUMNS :] = torch.inf

@@ -193,10 +193,10 @@ def integers_pay() -> bool:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The shortest of a few runs, after one that warms up."""
+    """The shortest of some runs, after one that warms up: of a few, all may be halted where cores are busy."""
     work()
     times = []
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysal.fleet import Fleet
-from raysal.numerics import EXACT_COLUMNS, ceil_div, one_thread_if_few
+from raysal.numerics import EXACT_COLUMNS, ceil_div
 from raysal.rng import derive, item_order
 from raysal.strategies.engine.distances import Centres, WideRows
 from raysal.strategies.engine.feature_maps import Arrays, FeatureMap
@@ -38,6 +38,7 @@ from raysal.strategies.engine.partition_programs import propose, start
 from raysal.strategies.engine.priorities import Rule
 from raysal.strategies.engine.proposals import BestRows
 from raysal.strategies.engine.ranking import Place
+from raysal.strategies.engine.sharing import sharing
 
 ROWS_AT_FIRST = 1024
 """Rows that all partitions together send in the first round trip."""
@@ -143,7 +144,7 @@ def lazy_greedy(
         if not parts:
             break
         proposed = ProposedRows(parts, rule, ties)
-        with one_thread_if_few(sum(factor.numel() for factor in proposed.factors)):
+        with sharing(sum(factor.numel() for factor in proposed.factors), torch.device("cpu")):
             proposed.pick(k - len(found.ids))
         if not proposed.picked:
             break
