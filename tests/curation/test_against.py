@@ -51,7 +51,7 @@ def slow_against(pool: Pool, other: Pool, threshold: float) -> dict[str, tuple[b
         near = values >= -(threshold**2) - 1e-12
     found = {}
     for row in np.flatnonzero(near.any(1)).tolist():
-        best = min(range(len(y)), key=lambda column: (-round(values[row, column], 11), column))
+        best = int(np.round(values[row], 11).argmax())
         found[keys[0][row]] = (False, keys[1][best], True)
     return found
 

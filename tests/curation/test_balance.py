@@ -38,10 +38,15 @@ def long_tailed(n: int = N, seed: int = 0) -> tuple[NDArray[np.float32], list[st
     return x.astype(np.float16).astype(np.float32), [f"class-{c}" for c in which]
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Pool:
+def tailed_pool(path: Path) -> Pool:
     x, names = long_tailed()
-    return make_pool(tmp_path / "pool", x, labels=names, chunk_rows=64, missing=[3, 80])
+    return make_pool(path, x, labels=names, chunk_rows=64, missing=[3, 80])
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """One for all tests: each asks another thing of it, or what was found for another may be read."""
+    return tailed_pool(tmp_path_factory.mktemp("balance") / "pool")
 
 
 def carried_pool(path: Path, **columns: list[Any]) -> Pool:
@@ -210,7 +215,8 @@ def test_lists_are_no_groups(tmp_path: Path) -> None:
         run_step(pool, Balance(size=2, by="column:value"))
 
 
-def test_predicted_classes_are_groups(pool: Pool, tmp_path: Path) -> None:
+def test_predicted_classes_are_groups(tmp_path: Path) -> None:
+    pool = tailed_pool(tmp_path / "pool")
     truth = {row["key"]: row["label"] for table in pool.items(["key", "label"]) for row in table.to_pylist()}
     with raysal.Session(tmp_path / "run", pool, select="random", start="random") as session:
         session.tell(dict(list(truth.items())[:100]))

@@ -96,7 +96,7 @@ def test_right_labels_give_few_suspects(tmp_path: Path) -> None:
 def test_nothing_depends_on_partitions_and_chunks(
     tmp_path: Path, partitions: int, chunk_rows: int, fields: dict[str, Any]
 ) -> None:
-    vectors, given, _ = planted(1)
+    vectors, given, _ = planted(1, n=160)
     vectors[10:40] = vectors[50:80]
     labels = [None if i % 17 == 0 else label for i, label in enumerate(given)]
     if fields.get("several"):

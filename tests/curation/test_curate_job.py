@@ -330,11 +330,11 @@ def test_killed_at_any_write_it_goes_on(
 
 
 def test_memory_is_some_bytes_an_item_and_a_table_is_made_chunk_by_chunk(tmp_path: Path) -> None:
-    large = make_pool(tmp_path / "large", np.ones((5000, 2), np.float32), chunk_rows=100)
+    large = make_pool(tmp_path / "large", np.ones((1000, 2), np.float32), chunk_rows=100)
     found = run_steps(large, [Thin(keep=5)])
-    assert found.ids.nbytes + found.dropped_by.nbytes == 10 * 5000
+    assert found.ids.nbytes + found.dropped_by.nbytes == 10 * 1000
     result = found.steps[0].result
-    assert sum(v.nbytes for v in (result.ids, result.reason, result.nearest, result.value)) == 25 * 4000
+    assert sum(v.nbytes for v in (result.ids, result.reason, result.nearest, result.value)) == 25 * 800
     tables = list(found.tables("all"))
-    assert (len(tables), max(table.num_rows for table in tables)) == (50, 100)
+    assert (len(tables), max(table.num_rows for table in tables)) == (10, 100)
     assert pa.concat_tables(tables).equals(found.table("all"))

@@ -30,11 +30,22 @@ from raysal.rng import derive
 N = 160
 CASES = [pytest.param(name, fields, id=f"{name}-{at}") for name in STEPS for at, fields in enumerate(EXAMPLES[name])]
 each_step = pytest.mark.parametrize(("name", "fields"), CASES)
+each_step_once = pytest.mark.parametrize(
+    ("name", "fields"),
+    [pytest.param(*case.values, id=case.id, marks=() if str(case.id).endswith("-0") else deep) for case in CASES],
+)
+"""For laws that are run many times over: one example of each step in `make test`."""
 LOCAL = FleetConfig(backend="local")
 
 
 def test_every_step_has_an_example() -> None:
     assert set(STEPS) <= set(EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def shared_pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """For tests that keep what is found elsewhere; near pairs stay in it."""
+    return curated_pool(tmp_path_factory.mktemp("steps") / "pool", chunk_rows=64)
 
 
 def done(pool: Pool, steps: list[Any], home: Path, fleet: FleetConfig = LOCAL) -> StepDone:
@@ -50,7 +61,7 @@ def said(pool: Pool, result: StepResult) -> dict[int, tuple[str, int, str]]:
     return dict(zip(result.ids.tolist(), facts, strict=True))
 
 
-@each_step
+@each_step_once
 @pytest.mark.parametrize("partitions", [2, 5])
 @pytest.mark.parametrize("chunk_rows", [33, 64])
 def test_nothing_depends_on_partitions_and_chunks(
@@ -78,7 +89,7 @@ def test_ray_finds_the_same(tmp_path: Path, ray_session: None, name: str, fields
     assert there.result.facts == here.result.facts
 
 
-@each_step
+@each_step_once
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_what_was_dropped_before_is_as_if_it_had_never_been(
     tmp_path: Path, name: str, fields: dict[str, Any], metric: Any
@@ -123,7 +134,7 @@ def applied(step: Step, pool: Pool, fleet: Any, folder: Path, left: NDArray[np.b
     return result
 
 
-@each_step
+@each_step_once
 def test_an_interrupted_step_finds_what_one_does_that_is_not(tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
     (planned,) = plan_of(step(name, fields))
     (tmp_path / "there").mkdir()
@@ -145,22 +156,22 @@ def test_an_interrupted_step_finds_what_one_does_that_is_not(tmp_path: Path, nam
 
 
 @each_step
-def test_a_forecast_is_what_comes(tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
-    pool = curated_pool(tmp_path / "pool", chunk_rows=64)
+def test_a_forecast_is_what_comes(tmp_path: Path, shared_pool: Pool, name: str, fields: dict[str, Any]) -> None:
     (planned,) = plan_of(step(name, fields))
-    foreseen = planned.step.forecast(pool, len(pool), measured_speed(pool))
+    foreseen = planned.step.forecast(shared_pool, len(shared_pool), measured_speed(shared_pool))
     assert isinstance(foreseen, Forecast)
     assert 0 <= foreseen.seconds < 60
-    found = done(pool, [step(name, fields)], tmp_path / "a")
-    assert foreseen.kept in (None, len(pool) - found.dropped)
+    found = done(shared_pool, [step(name, fields)], tmp_path / "a")
+    assert foreseen.kept in (None, len(shared_pool) - found.dropped)
     assert found.dropped + len(found.result.listed or ()) > 0, "an example finds something, or it tests nothing"
-    planned.step.forecast(pool, 0, measured_speed(pool))
+    planned.step.forecast(shared_pool, 0, measured_speed(shared_pool))
 
 
 @each_step
-def test_facts_are_json_that_a_report_can_read(tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
-    pool = curated_pool(tmp_path / "pool", chunk_rows=64)
-    result = done(pool, [step(name, fields)], tmp_path / "a").result
+def test_facts_are_json_that_a_report_can_read(
+    tmp_path: Path, shared_pool: Pool, name: str, fields: dict[str, Any]
+) -> None:
+    result = done(shared_pool, [step(name, fields)], tmp_path / "a").result
     facts = json.loads(json.dumps(dict(result.facts)))
     assert facts == result.facts
     for size, count in facts.get("group_sizes", {}).items():
@@ -173,7 +184,7 @@ def test_facts_are_json_that_a_report_can_read(tmp_path: Path, name: str, fields
     if len(np.unique(result.value[np.isfinite(result.value)])) > 1 and name != "core":  # whose reason says it
         assert facts["value"].startswith(("the ", "what "))
     if result.listed is not None:
-        assert set(result.listed["id"].to_pylist()) <= set(ids_of(pool).tolist())
+        assert set(result.listed["id"].to_pylist()) <= set(ids_of(shared_pool).tolist())
 
 
 POOLS: dict[str, NDArray[np.float32]] = {
@@ -198,11 +209,12 @@ def test_a_degenerate_pool_has_a_result(tmp_path: Path, name: str, fields: dict[
 
 
 @each_step
-def test_of_nothing_left_nothing_is_dropped(tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
-    pool = curated_pool(tmp_path / "pool", chunk_rows=64)
+def test_of_nothing_left_nothing_is_dropped(
+    tmp_path: Path, shared_pool: Pool, name: str, fields: dict[str, Any]
+) -> None:
     (planned,) = plan_of(step(name, fields))
-    with open_fleet(pool, FleetConfig(backend="local", partitions=2)) as fleet:
-        nothing = applied(planned.step, pool, fleet, tmp_path / "a", np.zeros(len(pool), bool))
+    with open_fleet(shared_pool, FleetConfig(backend="local", partitions=2)) as fleet:
+        nothing = applied(planned.step, shared_pool, fleet, tmp_path / "a", np.zeros(len(shared_pool), bool))
     assert len(nothing) == 0
 
 

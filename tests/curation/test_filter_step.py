@@ -49,6 +49,12 @@ def make(place: Path, *, chunk_rows: int = 50, metric: Metric = "cosine", x: Any
     return raysal.embed(source, out=place, chunk_rows=chunk_rows, metric=metric)
 
 
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """That of `make`, as several tests filter it in ways of their own."""
+    return make(tmp_path_factory.mktemp("filter") / "pool")
+
+
 def said(found: Curated) -> Said:
     rows = found.table("dropped").to_pylist()
     assert all(row["step"] == "filter" and row["nearest_kept"] is None for row in rows)
@@ -100,8 +106,8 @@ WHERE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("keep_missing", [False, True])
 @pytest.mark.parametrize("where", WHERE)
-def test_where_drops_what_a_loop_drops(tmp_path: Path, where: dict[str, Any], keep_missing: bool) -> None:
-    pool, columns = make(tmp_path / "pool"), carried()
+def test_where_drops_what_a_loop_drops(pool: Pool, where: dict[str, Any], keep_missing: bool) -> None:
+    columns = carried()
     found = raysal.filter(pool, where=where, keep_missing=keep_missing)
     wanted = {f"k{row:03d}": failing(columns, where, row, keep_missing) for row in range(N)}
     assert said(found) == {key: why for key, why in wanted.items() if why is not None}
@@ -109,8 +115,8 @@ def test_where_drops_what_a_loop_drops(tmp_path: Path, where: dict[str, Any], ke
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.29, 0.999])
-def test_the_lowest_and_highest_share_of_what_has_a_value_is_dropped(tmp_path: Path, share: float) -> None:
-    pool, columns = make(tmp_path / "pool"), carried()
+def test_the_lowest_and_highest_share_of_what_has_a_value_is_dropped(pool: Pool, share: float) -> None:
+    columns = carried()
     found = raysal.filter(pool, where={"size": {"min": 1}}, lowest={"sharp": share}, highest={"size": share})
     left = [row for row in range(N) if columns["size"][row] >= 1]
     sharp = {f"k{row:03d}": -columns["sharp"][row] for row in left if number(columns["sharp"][row]) is not None}
@@ -155,8 +161,8 @@ def test_mahalanobis_finds_what_lies_beside_the_reference(tmp_path: Path) -> Non
     assert set(said(found)) == {f"k{row:03d}" for row in range(150, 160)}
 
 
-def test_novelty_is_fitted_on_what_is_left(tmp_path: Path) -> None:
-    pool, columns = make(tmp_path / "pool"), carried()
+def test_novelty_is_fitted_on_what_is_left(pool: Pool) -> None:
+    columns = carried()
     wide = vectors().astype(np.float64)
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     found = raysal.filter(pool, where={"split": ["train", "test"]}, novelty={"name": "knn", "k": 2}, novelty_share=0.05)
@@ -197,14 +203,12 @@ def test_ray_finds_the_same(tmp_path: Path, ray_session: None) -> None:
     assert said(there) == here
 
 
-def test_another_seed_draws_another_sample(tmp_path: Path) -> None:
-    pool = make(tmp_path / "pool")
+def test_another_seed_draws_another_sample(pool: Pool) -> None:
     found = [said(raysal.filter(pool, seed=seed, **ALL)) for seed in (0, 1, 0)]
     assert found[0] == found[2] != found[1]
 
 
-def test_only_what_is_left_is_looked_at(tmp_path: Path) -> None:
-    pool = make(tmp_path / "pool")
+def test_only_what_is_left_is_looked_at(pool: Pool) -> None:
     step = {"name": "filter", "where": {"size": {"min": 1}}, "highest": {"size": 0.5}, "novelty": "knn"}
     found = raysal.api.curate.curate(pool, [Draw(), step])
     first, last = found.steps
@@ -225,8 +229,7 @@ def test_of_what_is_equal_nothing_is_an_outlier(tmp_path: Path, x: NDArray[np.fl
         assert found.dropped == 0
 
 
-def test_nothing_is_left_by_a_column_without_values(tmp_path: Path) -> None:
-    pool = make(tmp_path / "pool")
+def test_nothing_is_left_by_a_column_without_values(pool: Pool) -> None:
     with pytest.warns(RaysalWarning, match="no item is left"):
         found = raysal.filter(pool, where={"none": {"min": 1}}, lowest={"sharp": 0.5}, novelty="knn")
     assert found.steps[0].reasons == {"none is missing": N}
@@ -261,14 +264,12 @@ def test_nothing_is_left_by_a_column_without_values(tmp_path: Path) -> None:
         ({"where": {"size": 1}, "keep_missing": "maybe"}, "keep_missing"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
-    pool = make(tmp_path / "pool")
+def test_what_cannot_be_is_refused(pool: Pool, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         raysal.filter(pool, **asked)
 
 
-def test_names_that_there_are_not_are_refused(tmp_path: Path) -> None:
-    pool = make(tmp_path / "pool")
+def test_names_that_there_are_not_are_refused(tmp_path: Path, pool: Pool) -> None:
     with pytest.raises(UnknownName, match="isolation_forest"):
         raysal.filter(pool, novelty="knnn")
     with pytest.raises(PoolError):
@@ -278,8 +279,7 @@ def test_names_that_there_are_not_are_refused(tmp_path: Path) -> None:
 # The command.
 
 
-def test_the_command_does_what_the_function_does(tmp_path: Path) -> None:
-    pool = make(tmp_path / "pool")
+def test_the_command_does_what_the_function_does(tmp_path: Path, pool: Pool) -> None:
     words = ["--where", 'size={"min": 1}', "--lowest", "sharp=0.1", "--outliers", "knn", "--like", "split=train"]
     words += ["--outlier-share", 0.1, "--outlier-sample", 20, "--novelty", "isolation_forest", "--novelty-share", 0.1]
     done = cli("filter", pool.path, *words, "-o", tmp_path / "dropped.parquet", "--rows", "dropped", "--json")
@@ -304,8 +304,9 @@ def test_the_command_does_what_the_function_does(tmp_path: Path) -> None:
         (("--highest", "size=2"), "highest"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_read(tmp_path: Path, words: tuple[str, ...], said_of_it: str) -> None:
-    pool = make(tmp_path / "pool")
+def test_the_command_refuses_what_it_cannot_read(
+    tmp_path: Path, pool: Pool, words: tuple[str, ...], said_of_it: str
+) -> None:
     refused(cli("filter", pool.path, *words, "-o", tmp_path / "out.csv"), said_of_it)
     assert not (tmp_path / "out.csv").exists()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,15 +22,17 @@ from raysal.pool import Pool
 
 NOBODY = 65534
 PROGRAM = f"""
-import os, sys
+import json, os, sys
 if os.geteuid() == 0:
     os.setgroups([])
     os.setuid({NOBODY})
 from raysal.cli import main
-sys.argv = ["raysal", *sys.argv[1:]]
-sys.exit(main())
+for cache, *words in json.loads(sys.argv[1]):
+    os.environ["RAYSAL_CACHE"] = cache
+    sys.argv = ["raysal", *words]
+    print("code", main(), flush=True)
 """
-"""A command of a user to whom the pool does not belong; root could write it."""
+"""Commands of a user to whom the pool does not belong; root could write it."""
 
 
 @pytest.fixture
@@ -55,33 +59,28 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_what_is_found_is_kept_in_the_cache(place: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYSAL_CACHE", str(place / "cache"))
+def test_what_is_found_is_kept_in_the_cache_or_the_fix_is_named(place: Path, pool: Pool) -> None:
     before = names(pool.path)
-    curated = ("curate", pool.path, "-o", place / "kept.parquet")
-    for words in (curated, ("dedup", pool.path, "-o", place / "near.parquet")):
-        done = python(PROGRAM, *words)
-        assert done.returncode == 0, done.stderr
-        assert f"{pool.path} cannot be written: what is found is kept in {place / 'cache'}" in done.stderr
-    assert names(pool.path) == before
-    (home,) = (place / "cache" / DERIVED).iterdir()
+    cache, closed = place / "cache", place / "closed"
+    closed.mkdir(mode=0o555)
+    curate = ["curate", pool.path, "--config", place / "plan.toml", "-o"]
+    (place / "plan.toml").write_text('steps = ["near"]')
+    commands: list[list[object]] = [
+        [closed, *curate, place / "none.parquet"],
+        [closed, "dedup", pool.path, "-o", place / "none.parquet"],
+        [cache, *curate, place / "kept.parquet"],
+        [cache, *curate, place / "again.parquet", "--json"],
+        [cache, "dedup", pool.path, "-o", place / "near.parquet"],
+    ]
+    done = python(PROGRAM, json.dumps([[str(word) for word in words] for words in commands]))
+    assert re.findall(r"^code (\d)$", done.stdout, re.MULTILINE) == ["2", "2", "0", "0", "0"], done.stderr
+    assert done.stdout.count('"resumed": true') == 1
+    assert done.stderr.count("(Permission denied); set RAYSAL_CACHE to a folder that can be") == 2
+    assert done.stderr.count(f"{pool.path} cannot be written: what is found is kept in {cache}") == 3
+    assert (names(pool.path), os.listdir(closed)) == (before, [])
+    (home,) = (cache / DERIVED).iterdir()
     assert {path.name for path in home.iterdir()} == {"curations", "near"}
-    again = python(PROGRAM, *curated, "--json")
-    assert again.stdout.count('"resumed": true') == 2
     shutil.copytree(pool.path, place / "other")
     (place / "other").chmod(0o755)
-    wanted = raysal.curate(place / "other")
-    assert pq.read_table(place / "kept.parquet").equals(wanted.table())
+    assert pq.read_table(place / "kept.parquet").equals(raysal.curate(place / "other", "near").table())
     assert pq.read_table(place / "near.parquet").equals(raysal.dedup(place / "other").table())
-
-
-def test_where_the_cache_cannot_be_written_either_the_fix_is_named(
-    place: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (place / "cache").mkdir(mode=0o555)
-    monkeypatch.setenv("RAYSAL_CACHE", str(place / "cache"))
-    for words in (("curate", pool.path, "-o", place / "kept.parquet"), ("dedup", pool.path, "-o", place / "a.csv")):
-        done = python(PROGRAM, *words)
-        assert done.returncode == 2
-        assert "(Permission denied); set RAYSAL_CACHE to a folder that can be" in done.stderr
-    assert os.listdir(place / "cache") == []

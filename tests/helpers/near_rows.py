@@ -43,7 +43,8 @@ def slow(pool: Pool, threshold: float, order: list[int]) -> dict[str, tuple[bool
     for row in order:
         if not (sq[row, kept] <= limit).any():
             kept.append(row)
-    nearest = {row: min(kept, key=lambda other: (round(sq[row, other], 12), other)) for row in range(len(x))}
+    kept.sort()  # of equally near ones the first
+    nearest = {row: kept[int(np.round(sq[row, kept], 12).argmin())] for row in range(len(x))}
     return {keys[row]: (row in kept, keys[row] if row in kept else keys[nearest[row]]) for row in range(len(x))}
 
 
