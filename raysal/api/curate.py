@@ -33,8 +33,9 @@ def curate(
     """Choose the items of a pool that are worth keeping, by a plan of steps.
 
     Each step is given the items that those before it left, and says which of them it drops, and why. No result depends
-    on partitions, chunks and backend. What a step found is kept in the pool: the same call again computes nothing,
-    another later step leaves the earlier ones as they are, and an interrupted call goes on.
+    on partitions, chunks and backend. What a step found is kept in the pool, or in the cache where the
+    pool cannot be written: the same call again computes nothing, another later step leaves the earlier ones as they
+    are, and an interrupted call goes on.
 
     Args:
         pool: an embedded pool, its path or its URL.

@@ -13,5 +13,5 @@ def speed_is_measured_at_a_glance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def maps_are_of_principal_components(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of very few items; t-SNE is tested with the reports of runs, and in `test_curate_killed`."""
+    """As of very few items; t-SNE is tested with the reports of runs."""
     monkeypatch.setattr("raysal.report.map_layout.MIN_TSNE_POINTS", 10**6)

@@ -46,7 +46,9 @@ import os, signal, sys
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import raysal.curation.job, raysal.report.curation, torch, matplotlib.pyplot  # once, not in every child
 import sklearn.decomposition, sklearn.manifold, sklearn.neighbors
+import raysal.curation.forecast, raysal.report.map_layout
 from raysal.cli import main
+raysal.curation.forecast.MEASURED_S, raysal.report.map_layout.MIN_TSNE_POINTS = 0.0015, 10**6  # as in conftest.py
 
 def command(step, place):
     count = 0

@@ -15,10 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from pools import make_pool, mixture
 from programs import random_head
+from tiers import deep
 
 import raysal
-from raysal.api.curate import run_step
+from raysal.api.curate import run_step, run_steps
 from raysal.config import FleetConfig
+from raysal.curation.folder import FOLDER
 from raysal.curation.labels import outside
 from raysal.curation.labels.outside import digest_of_outside, laid_beside, outside_blocks, place_outside
 from raysal.errors import ConfigError, PoolError
@@ -94,6 +96,25 @@ def test_what_is_found_is_that_of_any_order_and_any_form(tmp_path: Path) -> None
     assert found[0].listed.equals(found[1].listed)
     assert found[0].facts == found[1].facts
     assert found[0].facts["judged"] == N - len(LACKING) - len(QUARANTINED)
+
+
+@deep
+def test_ray_finds_the_same(tmp_path: Path, ray_session: None) -> None:
+    pool = pool_of(tmp_path / "pool", chunk_rows=33, missing=QUARANTINED)
+    step = {"name": "check", "probabilities": str(written(tmp_path / "p.csv", table_of()))}
+    here = run_step(pool, step).steps[0].result
+    other = pool_of(tmp_path / "other", chunk_rows=64, missing=QUARANTINED)
+    there = run_step(other, step, backend="ray", partitions=2).steps[0].result
+    assert here.listed is not None
+    assert here.listed.equals(there.listed)
+    assert here.facts == there.facts
+
+
+def test_no_step_is_begun_where_they_are_not_there(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path / "pool")
+    with pytest.raises(ConfigError, match=r"check\.probabilities: .*nowhere\.csv: no such file"):
+        run_steps(pool, ["exact", {"name": "check", "probabilities": str(tmp_path / "nowhere.csv")}])
+    assert not (pool.path / FOLDER).exists()
 
 
 def test_predictions_of_a_head_are_read_chunk_by_chunk(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from raysal.paths import ColumnOrFile
 from raysal.pool import Pool
 from raysal.pool.owners import has_parts
 from raysal.rng import derive
+from raysal.rounds.probability_tables import open_table
 
 PRODUCTS = 50
 """Products of the sample with all classes in the fit of a fold's head, about."""
@@ -112,6 +113,8 @@ class Check(Step):
         if self.near is not None:
             check_threshold(self.near, pool, "near")
         is_column(pool, self.labels)
+        if self.probabilities is not None:
+            open_table(self.probabilities)
 
     def inputs(self, pool: Pool) -> Mapping[str, Any]:
         """The labels and probabilities of files."""
