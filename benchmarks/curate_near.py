@@ -11,7 +11,7 @@ stand beside those of the clock: on a machine that others use, the ratio of the 
     products  all pairs in blocks of 4096 x 4096 in float32, of 8,192 rows, times what that leaves
     against   the pool and the first 100,000 rows of another one
     equal     exact copies
-    group     a pool that is one group of jittered copies, and one of equal vectors
+    group     a pool that is one group of jittered copies, and one of equal vectors, in both modes
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def find_near_duplicates(
     With another pool, items that are near to one of it are dropped first; of the rest no two kept ones are near.
 
     Cost: `find_near_pairs`; for a higher threshold than before, some seconds a million pairs. Where pairs are too many
-    to list: `kept_without_pairs`; with `clusters`: `kept_in_clusters`. Memory: 100 bytes an item, and 24 for each near
+    to list: `kept_without_pairs`; with `clusters`: `kept_in_clusters`. Memory: 100 bytes an item, and 60 for each near
     pair.
 
     Args:

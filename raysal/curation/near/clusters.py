@@ -56,9 +56,9 @@ def kept_in_clusters(
 ) -> Kept:
     """Choose who is kept, comparing items that share a cell alone.
 
-    Cost: to place items O(n c d) for c cells, one for 4,096 items; to compare them O(n d) products
-    for some thousands of others, most of which only those that are kept are compared with. Driver memory 80 bytes an
-    item, and 8 for each near pair of leaders. Kept step by step: after an interruption it goes on.
+    Cost: to place items O(n c d) for c cells, one for 4,096 items; to compare them O(n m d) at most for the m items of
+    a cell, 8,192 on average, of which most are compared with leaders alone. Driver memory 100 bytes an item, and 8 for
+    each near pair of leaders. Kept step by step: after an interruption it goes on.
 
     Args:
         pool: the items.
@@ -123,14 +123,14 @@ class _Search:
         pieces = [*slices(len(self.ids), self.job.rows)]
         tasks = [Task("place", Listed.one(self.ids[own]), Listed.one(self.ids[:0])) for own in pieces]
         names = [f"cell_{number}" for number in range(min(self.job.few, len(self.job.cells)))]
-        found = self._each("place", tasks, *names)
+        found = self._each("place items in cells", tasks, *names)
         self.cells = np.concatenate([np.empty((0, len(names)), np.int32), *(np.stack(one, 1) for one in found)])
 
     def lead(self) -> None:
         """Let those of the open items lead that are kept among those of their first cell."""
         open_ = self._listed(self.open, 1)
         self.new = np.zeros(len(self.ids), bool)
-        for ids, others in self._each("lead", self._tasks("lead", open_, open_), "id", "other"):
+        for ids, others in self._each("compare within cells", self._tasks("lead", open_, open_), "id", "other"):
             own, by = self._places(ids), self._places(others)
             self.new[own[own == by]] = True
             self.by[own] = by
@@ -139,7 +139,7 @@ class _Search:
     def link(self) -> None:
         """Find near pairs of leaders, and who is kept of them."""
         tasks = self._tasks("link", self._listed(self.new), self._listed(self.leads))
-        for ids, others in self._each("link", tasks, "id", "other"):
+        for ids, others in self._each("compare what leads", tasks, "id", "other"):
             self.links.append(np.stack([self._places(ids), self._places(others)]).astype(np.int32))
         leaders = self.in_order[self.leads[self.in_order]]
         place = np.empty(len(self.ids), np.int64)
@@ -152,7 +152,7 @@ class _Search:
         """Open the items that are near to no kept one before them."""
         self.open = ~self.leads & ~self.kept[self.by]
         tasks = self._tasks("link", self._listed(self.open), self._listed(self.kept))
-        for ids, others in self._each("cover", tasks, "id", "other"):
+        for ids, others in self._each("look for kept ones", tasks, "id", "other"):
             own, by = self._places(ids), self._places(others)
             own, by = (np.concatenate(ends) for ends in ((own, by), (by, own)))
             before = self.open[own] & self.kept[by] & (self.rank[by] < self.rank[own])
@@ -164,7 +164,7 @@ class _Search:
     def nearest(self) -> Nearest:
         """Find the most similar kept item of each other one."""
         tasks = self._tasks("nearest", self._listed(~self.kept), self._listed(self.kept))
-        found = self._each("nearest", tasks, "id", "other", "similarity")
+        found = self._each("find the nearest kept", tasks, "id", "other", "similarity")
         return Nearest.joined([Nearest(*one) for one in found])
 
     def result(self, found: Nearest, same: float) -> Kept:

@@ -9,7 +9,7 @@ ROUNDS = 8
 """After so many rounds over all edges, the nodes that are still open are decided one by one."""
 
 
-def first_independent_set(count: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+def first_independent_set(count: int, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Go through nodes in order, and keep each that has no edge to a kept one.
 
     So no two kept nodes share an edge, and every other one has an edge to a kept one before it. O(n + edges).

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysal.curation.near.independent_set import first_independent_set
+from raysal.curation.near.nearest import Nearest
 from raysal.curation.near.pairs import Pairs
 
 
@@ -38,7 +40,7 @@ def kept_of(
 ) -> Kept:
     """Choose who is kept.
 
-    Time O(n log n + pairs log pairs); memory 60 bytes an item, and 24 for each pair.
+    Time O(n log n + pairs log pairs); memory 60 bytes an item, and some 60 for each pair.
 
     Args:
         ids: of the items [n], ascending. Pairs of other items are passed over.
@@ -60,25 +62,43 @@ def kept_of(
     # The best of each class stands for it: its members are near to the same items.
     best = np.full(len(names), n)
     np.minimum.at(best, classes, rank)
-    pairs = Pairs.joined(pieces)
-    first, second = _places(names, pairs.first), _places(names, pairs.second)
-    there = (first >= 0) & (second >= 0)
-    first, second, similarity = first[there], second[there], pairs.similarity[there]
+    edges = []
+    while pieces:  # each is let go of as it is taken: pairs are most of the memory
+        edges.append(_Edges.of(names, pieces.pop()))
     by_rank = np.argsort(best)
-    place = np.empty(len(best), np.int64)
+    place = np.empty(len(best), np.int32)
     place[by_rank] = np.arange(len(best))
     kept_class = np.empty(len(best), bool)
-    kept_class[by_rank] = first_independent_set(len(best), place[first], place[second])
+    ends = [np.concatenate([place[:0], *(place[some[side]] for some in edges)]) for side in (0, 1)]
+    kept_class[by_rank] = first_independent_set(len(best), *ends)
+    del ends
     stands = ids[order[best]]
     nearest = np.where(kept_class, stands, -1)
     values = np.where(kept_class, same, -np.inf)
-    ends = np.concatenate([first, second]), np.concatenate([second, first])
-    towards = kept_class[ends[1]] & ~kept_class[ends[0]]
-    own, other = ends[0][towards], ends[1][towards]
-    value = np.concatenate([similarity, similarity])[towards]
-    last = np.lexsort((-stands[other], value, own))  # the most similar last, and of these the lowest id
-    nearest[own[last]], values[own[last]] = stands[other[last]], value[last]
+    for some in edges:
+        for own, other in ((some.first, some.second), (some.second, some.first)):
+            towards = kept_class[other] & ~kept_class[own]
+            near = Nearest.best(own[towards].astype(np.int64), stands[other[towards]], some.similarity[towards])
+            before = values[near.ids]
+            nearer = near.similarity > before
+            nearer |= (near.similarity == before) & (near.nearest < nearest[near.ids])
+            nearest[near.ids[nearer]], values[near.ids[nearer]] = near.nearest[nearer], near.similarity[nearer]
     return Kept(ids, kept_class[classes] & (rank == best[classes]), nearest[classes], values[classes])
+
+
+class _Edges(NamedTuple):
+    """Near pairs of classes, by their places."""
+
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    similarity: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, names: NDArray[np.int64], pairs: Pairs) -> Self:
+        """Of pairs of ids those whose ids are names."""
+        first, second = (_places(names, side).astype(np.int32) for side in (pairs.first, pairs.second))
+        there = (first >= 0) & (second >= 0)
+        return cls(first[there], second[there], pairs.similarity[there])
 
 
 def _classes(ids: NDArray[np.int64], copies: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,8 @@ SHARE = 0.15
 """Share of all pairs that bounds leave where no sample says it."""
 BEFORE_PAIRS = 3e-6
 """Seconds an item for what comes before and after comparisons, in which files are read and pairs sorted."""
+LAID_OUT = 12
+"""How often a vector is read and laid out in the mode `clusters`."""
 REASONS = ("near-duplicate of a kept item", "near to an item of the other pool")
 
 
@@ -42,7 +44,7 @@ class Near(Step):
 
     Cost: O(n^2 d) at most, of which bounds leave some 10 % at a cosine of 0.95 and 20 % at 0.9 (images); with
     `clusters` O(n d) products for some thousands of others of each item, and near pairs that share no cell are missed:
-    `facts` has the recall, counted on a sample. Memory: of the driver 100 bytes an item and 24 a pair, of a worker up
+    `facts` has the recall, counted on a sample. Memory: of the driver 100 bytes an item and 60 a pair, of a worker up
     to four units of 300 MB.
 
     Bounds by planes between cells: Uhlmann 1991; Jacox & Samet 2008.
@@ -82,9 +84,9 @@ class Near(Step):
         seen = None if there and other is None else foreseen(pool, similarity)
         share, near = (SHARE, 0.0) if seen is None else seen
         products = 0.0 if other is None else n * len(other) * pool.dim * LEADING * share
-        cells, pairs = 0, 0.0
+        cells, pairs, read = 0, 0.0, n
         if self.mode == "clusters":
-            cells = cells_for(left)
+            cells, read = cells_for(left), n + LAID_OUT * left
             products += left * min(left, FEW**2 * ITEMS_A_CELL) * pool.dim * LEADING
         elif not there:
             cells = min(UNIT_CELLS, ceil_div(n, ROWS_A_CELL))
@@ -93,7 +95,7 @@ class Near(Step):
         passed = n * cells * A_VALUE + min(n / (UNIT_CELLS * ROWS_A_CELL), 1) * CLUSTERING * (cells > 0)
         passed += pairs * pool.dim * A_NEAR_PAIR
         products += n * pool.dim * (cells + pool.dim)
-        seconds = products / speed.products + passed / numbers + n / speed.rows + n * BEFORE_PAIRS
+        seconds = products / speed.products + passed / numbers + read / speed.rows + n * BEFORE_PAIRS
         return Forecast(kept=None, seconds=seconds)
 
     def apply(self, work: Work) -> StepResult:
