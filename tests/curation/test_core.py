@@ -14,6 +14,7 @@ from tiers import deep
 
 import raysal
 from raysal.api.curate import run_step, run_steps
+from raysal.curation.base import Speed
 from raysal.curation.curated import Curated
 from raysal.curation.forecast import forecast_plan
 from raysal.curation.plan import plan_of
@@ -322,3 +323,18 @@ def test_too_many_that_are_always_kept_are_refused_before_the_plan_is_shown(tmp_
             forecast_plan(pool, plan_of({"name": "core", "size": size, "always": "mark"}))
     later = plan_of([{"name": "core", "size": 5}, {"name": "core", "size": 2, "always": "mark"}])
     assert [line.kept for line in forecast_plan(pool, later)] == [5, 2]
+
+
+def test_the_forecast_knows_that_items_cost_however_few_are_kept(tmp_path: Path) -> None:
+    """Seconds go by the items for a few kept ones, by the products for many, and by the speed of products."""
+    pool = make_pool(tmp_path / "pool", vectors(20))
+
+    def seconds(size: int, left: int, products: float = 1e11) -> float:
+        return Core(size=size).forecast(pool, left, Speed(products=products, rows=1e7)).seconds - core.BEGIN_S
+
+    assert seconds(20, 10**6) > 0.9 * seconds(10, 10**6) > 100 * 10 * 10**6 * DIM / 1e11
+    assert seconds(10**5, 10**6) == pytest.approx(10 * seconds(10**4, 10**6), rel=0.2)
+    assert seconds(10**5, 10**6) > 2 * 10**5 * 10**6 * DIM / 1e11
+    assert seconds(10, 2 * 10**6) == pytest.approx(2 * seconds(10, 10**6))
+    assert seconds(10, 10**6, 5e10) == pytest.approx(2 * seconds(10, 10**6))
+    assert Core(size=50).forecast(pool, 50, Speed(products=1e11, rows=1e7)).seconds == 0

@@ -35,10 +35,12 @@ PRODUCTS = 3.0
 """What is computed takes the time of so many products of all items with all kept ones, where there are many."""
 PAIR = 100
 """Multiplications that take as long as what is done with each of these products, beside them."""
-NUMBER = 3800
+NUMBER = 5000
 """Multiplications that take as long as what is done with each number of each item, however few are kept: it is read,
-converted and scaled for every round trip that looks at it, and once compared in double precision. All three fit nine
-pools of 20,000 to 400,000 items, of 64 to 512 numbers, with and without clusters, on one thread."""
+converted and scaled for every round trip that looks at it, and compared once in double precision."""
+BEGIN_S = 0.3
+"""Seconds of a step that has next to nothing to do. The four fit processor seconds on one thread of 13 pools, of 20,000
+to 1,000,000 items and 48 to 1,024 numbers, with and without clusters, within a factor of two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,10 @@ class Core(Step):
     of each to what was kept before it: the radius without it). Seeks what is rare: outliers and broken items come
     first, so that `near` and `filter` belong before it.
 
-    Cost: about that of one product of all rows with all kept ones in single precision, half for the choice
-    (`strategies.engine.lazy_greedy`), half for the nearest kept items (`nearest_centres`). Picks are stored every half
-    minute, so that an interrupted step goes on, and a larger `size` begins where a smaller one ended.
+    Cost: two to four times that of the product of all rows with all kept ones in single precision, half for the choice
+    (`strategies.engine.lazy_greedy`), half for the nearest kept items (`nearest_centres`). Where fewer than some 1,000
+    are kept, the time goes by the rows. Picks are stored every half minute, so that an interrupted step goes on, and a
+    larger `size` begins where a smaller one ended.
     Memory of the driver: the kept vectors in single precision, and 60 bytes an item; of a partition likewise.
     """
 
@@ -116,7 +119,7 @@ class Core(Step):
         if kept == left:
             return Forecast(kept=kept, seconds=0.0)
         of_item = round_up(pool.dim) * (NUMBER + PRODUCTS * kept) + PAIR * kept
-        return Forecast(kept=kept, seconds=left * of_item / speed.products)
+        return Forecast(kept=kept, seconds=BEGIN_S + left * of_item / speed.products)
 
     def apply(self, work: Work) -> StepResult:
         """Pick the items to keep, then find the nearest of them for each other one."""
