@@ -181,7 +181,7 @@ def test_facts_are_json_that_a_report_can_read(
         assert set(facts["balance"]) >= {"of", "before", "after"}
         assert sum(facts["balance"]["after"].values()) <= sum(facts["balance"]["before"].values())
     assert all(isinstance(note, str) for note in facts.get("notes", ()))
-    if len(np.unique(result.value[np.isfinite(result.value)])) > 1 and name != "core":  # whose reason says it
+    if len(np.unique(result.value[np.isfinite(result.value)])) > 1:
         assert facts["value"].startswith(("the ", "what "))
     if result.listed is not None:
         assert set(result.listed["id"].to_pylist()) <= set(ids_of(shared_pool).tolist())

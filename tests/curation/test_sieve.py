@@ -12,7 +12,7 @@ from pools import make_pool
 from tiers import deep_unless
 
 from raysal.config import FleetConfig
-from raysal.curation.near import sieve
+from raysal.curation.near import settling, sieve
 from raysal.curation.near.folder import read_pairs
 from raysal.curation.near.job import find_near_pairs
 from raysal.curation.near.keeping import Kept, kept_of
@@ -46,8 +46,8 @@ def equal(one: Kept, other: Kept) -> bool:
 
 @pytest.fixture(autouse=True)
 def few_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sieve, "FEWEST_TOGETHER", 4)
-    monkeypatch.setattr(sieve, "MOST_TOGETHER", 16)
+    monkeypatch.setattr(settling, "FEWEST_TOGETHER", 4)
+    monkeypatch.setattr(settling, "MOST_TOGETHER", 16)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -68,15 +68,13 @@ def test_it_is_what_the_pairs_say(tmp_path: Path, metric: Metric, threshold: flo
 
 
 @pytest.mark.parametrize("partitions", [2, 5])
-@pytest.mark.parametrize("few", [0, 2])
-def test_nothing_depends_on_partitions_and_chunks(tmp_path: Path, partitions: int, few: int) -> None:
+def test_nothing_depends_on_partitions_and_chunks(tmp_path: Path, partitions: int) -> None:
     rows, items = vectors_with_copies(2), np.random.default_rng(0).permutation(N)
     pool = make_pool(tmp_path / "pool", rows)
-    one = by_sieve(pool, tmp_path / "one", 0.8, items, few=few, cells=20)
+    one = by_sieve(pool, tmp_path / "one", 0.8, items)
     other = make_pool(tmp_path / "other", rows, chunk_rows=64)
-    assert equal(by_sieve(other, tmp_path / "two", 0.8, items, partitions, few=few, cells=20), one)
-    if not few:
-        assert equal(by_sieve(other, tmp_path / "two", 0.8, items, partitions, unit_rows=33), one)
+    assert equal(by_sieve(other, tmp_path / "two", 0.8, items, partitions), one)
+    assert equal(by_sieve(other, tmp_path / "two", 0.8, items, partitions, unit_rows=33), one)
 
 
 @pytest.mark.parametrize("at", deep_unless([1], [0, 1, 2]))
@@ -120,18 +118,6 @@ def test_nothing_and_one_item(tmp_path: Path) -> None:
     pool = make_pool(tmp_path / "pool", vectors_with_copies(4, 20))
     assert len(by_sieve(pool, tmp_path / "sieve", 0.9, np.empty(0, np.int64)).ids) == 0
     assert by_sieve(pool, tmp_path / "sieve", 0.9, np.array([7])).nearest.tolist() == [7]
-
-
-def test_with_few_cells_each_dropped_item_is_near_to_a_kept_one(tmp_path: Path) -> None:
-    rows = vectors_with_copies(5)
-    pool = make_pool(tmp_path / "pool", rows)
-    exact = by_sieve(pool, tmp_path / "exact", 0.9, np.arange(N))
-    some = by_sieve(pool, tmp_path / "some", 0.9, np.arange(N), few=1, cells=40)
-    x = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    assert some.kept[some.nearest].all()
-    assert np.allclose(some.similarity, np.einsum("nd,nd->n", x, x[some.nearest]), atol=1e-6)
-    assert (some.similarity[~some.kept] >= 0.9).all()
-    assert some.kept.sum() >= exact.kept.sum()
 
 
 @pytest.mark.parametrize("later", [0, 1])

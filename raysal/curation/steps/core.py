@@ -31,6 +31,8 @@ SECONDS_BETWEEN = 30.0
 """After which picks are stored. The choice of some picks takes a second or two."""
 EPSILON = 0.1
 EPSILONS = 0.001, 0.5
+VALUE = "the distance to the nearest kept item"
+"""What the value of a dropped item is."""
 PRODUCTS = 3.0
 """What is computed takes the time of so many products of all items with all kept ones, where there are many."""
 PAIR = 100
@@ -239,7 +241,7 @@ class Core(Step):
             "radius": radius,
             "mean_distance": float(value.mean()) if len(value) else 0.0,
         }
-        return facts | {"guarantee": factor, "notes": [note] if len(value) else []}
+        return facts | {"guarantee": factor, "notes": [note] if len(value) else [], "value": VALUE}
 
 
 def items_with(pool: Pool, column: str) -> NDArray[np.int64]:
