@@ -106,7 +106,7 @@ def test_labelled_items_without_any_are_counted_and_where_all_are_nothing_is_est
     assert f"\n2 of {N - 2} labelled items not judged: they have no probabilities\n" in words
     words = cli("check", pool.path, "--probabilities", none, "-o", out, "--force").out
     assert words.startswith(f"{out}: 0 of {N - 2} labels look wrong\n")
-    assert f"nothing was judged by probabilities: no labelled item has any in {none}" in words
+    assert f"nothing was judged by probabilities: no labelled item has one for its class in {none}" in words
     assert raysal.check(pool, probabilities=none).error_rate is None
     every = written(tmp_path / "c.csv", table_of(without=QUARANTINED))
     assert not any("no probabilities" in note for note in raysal.check(pool, probabilities=every).notes)

@@ -264,7 +264,7 @@ class Check(Step):
             few = "no class has" if self.several else "fewer than two classes have"
             why = f"{few} enough labels" if labelled else "no item that is left has a label"
             if labelled and self.probabilities is not None:
-                why = f"no labelled item has any in {self.probabilities}"
+                why = f"no labelled item has one for its class in {self.probabilities}"
             notes.append(f"nothing was judged by probabilities: {why}")
             return facts
         estimate = found.estimate
