@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from near_rows import METRICS, N, Stop, run, vectors_with_copies
 from numpy.typing import NDArray
 from pools import make_pool
+from threadpoolctl import ThreadpoolController
 
 from raysal.arrow_values import numbers_of
 from raysal.config import FleetConfig
@@ -257,3 +259,23 @@ def test_places_are_the_nearest_centroids_of_each_row_alone(count: int) -> None:
     assert found.tolist() == np.argsort(distance, axis=1)[:, :2].tolist()
     order = np.random.default_rng(1).permutation(700)[:301]
     assert np.array_equal(places.of(rows[order], 2, threads=2), found[order])
+
+
+def test_cells_and_places_do_not_depend_on_threads() -> None:
+    """Of the driver, and of workers: products of 500 numbers by NumPy alone do."""
+    dim = 500
+    rng = np.random.default_rng(dim)
+    rows = (
+        rng.standard_normal((40, dim))[rng.integers(40, size=3001)] + 0.3 * rng.standard_normal((3001, dim))
+    ).astype(np.float32)
+    blas, before, said = ThreadpoolController().select(user_api="blas"), torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        try:
+            with blas.limit(limits=threads):
+                cells = Cells.of(rows, 90, 5, iterations=2)
+                places = Places(cells)
+        finally:
+            torch.set_num_threads(before)
+        said.append([part.tobytes() for part in (cells.axes, cells.centroids, places.matrix.columns.numpy())])
+    assert said[0] == said[1] == said[2]
