@@ -24,6 +24,7 @@ from raysal.curation.near.cells import Cells
 from raysal.curation.near.folder import PLAN, read_batch, read_cells
 from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.near.placing import Places
+from raysal.curation.near.reading import let_go
 from raysal.curation.near.settling import settle
 from raysal.curation.near.unit import Unit, compared_rows
 from raysal.fleet import Fleet, open_fleet
@@ -134,6 +135,19 @@ class Stopping:
         return getattr(self._fleet, name)
 
 
+class StoppingAt(Stopping):
+    """A fleet that stops the job where a function is called."""
+
+    def __init__(self, fleet: Fleet, fn: Callable[..., Any]) -> None:
+        super().__init__(fleet, -1)
+        self.fn = fn
+
+    def each(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
+        if fn is self.fn:
+            raise Stop
+        return super().each(fn, *args)
+
+
 def test_an_interrupted_job_goes_on_and_writes_the_same_files(tmp_path: Path, small_cells: None) -> None:
     pool = make_pool(tmp_path / "pool", frames())
     whole = clustered(pool, 0.97, folder=tmp_path / "whole")
@@ -180,6 +194,18 @@ def test_the_recall_is_what_comparing_all_says(
     assert len(missed) > 0 if few == 1 else len(missed) < 20
     low, high = found.recall.interval
     assert 0 < low < found.recall.share <= high <= 1
+
+
+def test_the_recall_of_a_call_knows_nothing_of_one_that_failed_before(tmp_path: Path, small_cells: None) -> None:
+    """Workers hold rows of the sample for a while: those of another one must not be taken for them."""
+    pool = make_pool(tmp_path / "pool", uniform())
+    wanted = [clustered(pool, threshold).recall for threshold in (0.9, 0.98)]
+    assert wanted[0] != wanted[1]
+    with open_fleet(pool, FleetConfig(backend="local")) as fleet:
+        stopping: Any = StoppingAt(fleet, let_go)
+        with pytest.raises(Stop):
+            find_near_duplicates(pool, stopping, 0.9, mode="clusters")
+        assert find_near_duplicates(pool, fleet, 0.98, mode="clusters").recall == wanted[1]
 
 
 @pytest.mark.parametrize("others", [0, 200])

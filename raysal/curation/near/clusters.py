@@ -57,7 +57,7 @@ def kept_in_clusters(
     """Choose who is kept, comparing items that share a cell alone.
 
     Cost: to place items O(n c d) for c cells, one for 4,096 items; to compare them O(n m d) at most for the m items of
-    a cell, 8,192 on average, of which most are compared with leaders alone. Driver memory 100 bytes an item, and 8 for
+    a cell, 8,192 on average, of which most are compared with leaders alone. Driver memory 100 bytes an item, and 30 for
     each near pair of leaders. Kept step by step: after an interruption it goes on.
 
     Args:
@@ -142,10 +142,10 @@ class _Search:
         for ids, others in self._each("compare what leads", tasks, "id", "other"):
             self.links.append(np.stack([self._places(ids), self._places(others)]).astype(np.int32))
         leaders = self.in_order[self.leads[self.in_order]]
-        place = np.empty(len(self.ids), np.int64)
+        place = np.empty(len(self.ids), np.int32)
         place[leaders] = np.arange(len(leaders))
-        links = np.concatenate(self.links, axis=1)
-        self.links = [links]
+        self.links = [np.concatenate(self.links, axis=1)]
+        links = self.links[0]
         self.kept[leaders] = first_independent_set(len(leaders), place[links[0]], place[links[1]])
 
     def cover(self) -> None:
