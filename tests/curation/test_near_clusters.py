@@ -18,7 +18,7 @@ from raysal.arrow_values import numbers_of
 from raysal.config import FleetConfig
 from raysal.curation import dedup
 from raysal.curation.dedup import FOLDER, SIEVE, NearDuplicates, find_near_duplicates
-from raysal.curation.near import placing, settling
+from raysal.curation.near import clusters, placing, settling
 from raysal.curation.near import recall as recall_module
 from raysal.curation.near.cells import Cells
 from raysal.curation.near.folder import PLAN, read_batch, read_cells
@@ -133,6 +133,24 @@ class Stopping:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fleet, name)
+
+
+@pytest.mark.parametrize("side", [1, 20])
+def test_where_each_item_is_near_to_the_next_alone_it_comes_to_an_end(
+    tmp_path: Path, small_cells: None, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """A line, and a grid. What the cells find apart does not fit, and each item depends on the one before."""
+    monkeypatch.setattr(clusters, "MORE", 4)
+    place = np.arange(400)
+    rows = np.stack([place // side, place % side], 1).astype(np.float32)
+    pool = make_pool(tmp_path / "pool", rows, metric="l2")
+    stages: list[str] = []
+    found = clustered(pool, 1.1, report=lambda stage, done, total: stages.append(stage) if done == total else None)
+    wanted = by_all(pool, rows, -(1.1**2), place)
+    assert list(zip(found.found.kept.tolist(), found.found.nearest.tolist(), strict=True)) == wanted
+    cells = len(cells_there(pool))
+    assert cells > 5
+    assert stages.count("compare within cells") <= clusters.PATIENT + 5 + cells
 
 
 class StoppingAt(Stopping):
