@@ -31,8 +31,8 @@ def core(
 
     Each item that is kept next is the farthest from those that are kept already. The covering radius, the largest
     distance of a dropped item to the nearest kept one, is computed exactly: `found.steps[0].result.facts["radius"]`.
-    It is at most twice the smallest that `size` items can have. The result does not depend on partitions, chunks and
-    backend. What a smaller `size` keeps, a larger one keeps as well, and begins with.
+    It is at most twice the smallest that `size` items can have, with those of `always` among them. The result does not
+    depend on partitions, chunks and backend. What a smaller `size` keeps, a larger one keeps as well, and begins with.
 
     Args:
         pool: an embedded pool, its path or its URL.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import cli, refused, write_vectors
+from tiers import deep
 
 from raysal.index import open_index, rebuild_in_background
 from raysal.pool import open_pool
@@ -84,6 +85,7 @@ def test_damage_is_an_error_that_names_the_file(pool: Path) -> None:
     assert cli("index", "info", pool).code == 0
 
 
+@deep
 def test_a_build_in_the_background_takes_its_place_when_it_is_done(pool: Path) -> None:
     assert cli("index", "build", pool, "--kind", "flat").code == 0
     words = ("--kind", "ivf_flat", "--shard-rows", 100, "--memory", "1GB", "--target-recall", 0.5, "--seed", 3)
@@ -97,6 +99,7 @@ def test_a_build_in_the_background_takes_its_place_when_it_is_done(pool: Path) -
     assert cli("index", "info", pool, "--json").json["failed"] is None
 
 
+@deep
 def test_info_shows_a_build_that_is_under_way_and_one_that_failed(pool: Path) -> None:
     assert cli("index", "build", pool, "--kind", "flat").code == 0
     info = cli("index", "info", pool, "--json").json

@@ -124,6 +124,7 @@ def test_errors_as_json(home: Path, monkeypatch: pytest.MonkeyPatch, words: list
     assert answer.err == f"raysal: {answer.json['error']}\n"
 
 
+@deep
 def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     command = [sys.executable, "-m", "raysal", "select", "pool", "-k", "5000", "--strategy", "random"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -17,6 +17,7 @@ from cli_tools import cli, process, refused
 from PIL import Image
 from pools import make_pool, mixture
 from programs import local, random_head
+from tiers import deep
 from warm import python
 
 import raysal
@@ -381,6 +382,7 @@ for words in {words!r}:
     assert answer.err.split() == []
 
 
+@deep
 def test_an_interrupted_command_says_how_to_go_on(home: Path) -> None:
     program = "import os, signal, raysal.ranking.job as job\n"
     program += "job.find_cuts = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -201,6 +201,43 @@ def test_the_radius_is_what_is_promised_of_it(mode: dict[str, Any], seed: int, t
 
 
 @modes
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_promised_counts_with_the_items_that_are_always_kept(
+    mode: dict[str, Any], seed: int, tmp_path: Path
+) -> None:
+    """Three of four lie in one place; any four may be in four places, and then have a far smaller radius."""
+    x = np.random.default_rng(seed).standard_normal((14, 2)).astype(np.float16).astype(np.float32)
+    x[:3] = 0.01 * np.arange(3)[:, None]
+    x[3:] += 20 * np.repeat(np.array([[1, 0], [0, 1], [-1, 0]], np.float32), 4, axis=0)[:11]
+    pool = make_pool(tmp_path / "pool", x, metric="l2", carried={"mark": [True] * 3 + [False] * 11})
+    (step,) = run_step(pool, Core(size=4, always="mark", **mode), seed=seed).steps
+    gaps = np.sqrt(((x[:, None].astype(np.float64) - x[None]) ** 2).sum(2))
+    radius, guarantee = step.result.facts["radius"], step.result.facts["guarantee"]
+
+    def best(choices: Any) -> float:
+        return float(min(gaps[:, list(some)].min(1).max() for some in choices))
+
+    assert radius > guarantee * best(itertools.combinations(range(14), 4))
+    assert radius <= guarantee * best((0, 1, 2, fourth) for fourth in range(3, 14)) + 1e-9
+    assert step.result.facts["notes"][0].endswith("4 kept items can have, the 3 with a value in 'mark' among them")
+
+
+@modes
+def test_a_partition_may_have_nothing_to_choose_from(mode: dict[str, Any], tmp_path: Path) -> None:
+    """All of its items were dropped before, or are kept whatever is chosen."""
+    column = [i < 70 for i in range(N)]
+    found = []
+    for partitions in (1, 5):
+        pool = make_pool(tmp_path / f"{partitions}", vectors(), chunk_rows=33, carried={"mark": column})
+        first = run_step(pool, Core(size=100, always="mark", **mode), partitions=partitions)
+        check(pool, first, 100, mode.get("epsilon", 0.0), tuple(range(70)))
+        unmarked = {"name": "filter", "where": {"mark": False}}
+        later = run_steps(pool, [unmarked, Core(size=30, **mode)], partitions=partitions)
+        found.append((told(first), later.table("all").to_pylist()))
+    assert found[0] == found[1]
+
+
+@modes
 def test_pools_that_have_little_to_tell_apart(mode: dict[str, Any], tmp_path: Path) -> None:
     same = make_pool(tmp_path / "same", np.ones((40, 8), np.float32), chunk_rows=33)
     found = run_step(same, Core(size=5, **mode), partitions=2)

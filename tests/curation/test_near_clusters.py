@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from near_rows import METRICS, N, Stop, run, vectors_with_copies
 from numpy.typing import NDArray
 from pools import make_pool
+from threadpoolctl import ThreadpoolController
 
 from raysal.arrow_values import numbers_of
 from raysal.config import FleetConfig
 from raysal.curation import dedup
 from raysal.curation.dedup import FOLDER, SIEVE, NearDuplicates, find_near_duplicates
-from raysal.curation.near import placing, settling
+from raysal.curation.near import clusters, placing, settling
 from raysal.curation.near import recall as recall_module
 from raysal.curation.near.cells import Cells
 from raysal.curation.near.folder import PLAN, read_batch, read_cells
 from raysal.curation.near.pairs import TooManyPairs
 from raysal.curation.near.placing import Places
+from raysal.curation.near.reading import let_go
 from raysal.curation.near.settling import settle
 from raysal.curation.near.unit import Unit, compared_rows
 from raysal.fleet import Fleet, open_fleet
@@ -132,6 +135,37 @@ class Stopping:
         return getattr(self._fleet, name)
 
 
+@pytest.mark.parametrize("side", [1, 20])
+def test_where_each_item_is_near_to_the_next_alone_it_comes_to_an_end(
+    tmp_path: Path, small_cells: None, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """A line, and a grid. What the cells find apart does not fit, and each item depends on the one before."""
+    monkeypatch.setattr(clusters, "MORE", 4)
+    place = np.arange(400)
+    rows = np.stack([place // side, place % side], 1).astype(np.float32)
+    pool = make_pool(tmp_path / "pool", rows, metric="l2")
+    stages: list[str] = []
+    found = clustered(pool, 1.1, report=lambda stage, done, total: stages.append(stage) if done == total else None)
+    wanted = by_all(pool, rows, -(1.1**2), place)
+    assert list(zip(found.found.kept.tolist(), found.found.nearest.tolist(), strict=True)) == wanted
+    cells = len(cells_there(pool))
+    assert cells > 5
+    assert stages.count("compare within cells") <= clusters.PATIENT + 5 + cells
+
+
+class StoppingAt(Stopping):
+    """A fleet that stops the job where a function is called."""
+
+    def __init__(self, fleet: Fleet, fn: Callable[..., Any]) -> None:
+        super().__init__(fleet, -1)
+        self.fn = fn
+
+    def each(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
+        if fn is self.fn:
+            raise Stop
+        return super().each(fn, *args)
+
+
 def test_an_interrupted_job_goes_on_and_writes_the_same_files(tmp_path: Path, small_cells: None) -> None:
     pool = make_pool(tmp_path / "pool", frames())
     whole = clustered(pool, 0.97, folder=tmp_path / "whole")
@@ -178,6 +212,18 @@ def test_the_recall_is_what_comparing_all_says(
     assert len(missed) > 0 if few == 1 else len(missed) < 20
     low, high = found.recall.interval
     assert 0 < low < found.recall.share <= high <= 1
+
+
+def test_the_recall_of_a_call_knows_nothing_of_one_that_failed_before(tmp_path: Path, small_cells: None) -> None:
+    """Workers hold rows of the sample for a while: those of another one must not be taken for them."""
+    pool = make_pool(tmp_path / "pool", uniform())
+    wanted = [clustered(pool, threshold).recall for threshold in (0.9, 0.98)]
+    assert wanted[0] != wanted[1]
+    with open_fleet(pool, FleetConfig(backend="local")) as fleet:
+        stopping: Any = StoppingAt(fleet, let_go)
+        with pytest.raises(Stop):
+            find_near_duplicates(pool, stopping, 0.9, mode="clusters")
+        assert find_near_duplicates(pool, fleet, 0.98, mode="clusters").recall == wanted[1]
 
 
 @pytest.mark.parametrize("others", [0, 200])
@@ -257,3 +303,23 @@ def test_places_are_the_nearest_centroids_of_each_row_alone(count: int) -> None:
     assert found.tolist() == np.argsort(distance, axis=1)[:, :2].tolist()
     order = np.random.default_rng(1).permutation(700)[:301]
     assert np.array_equal(places.of(rows[order], 2, threads=2), found[order])
+
+
+def test_cells_and_places_do_not_depend_on_threads() -> None:
+    """Of the driver, and of workers: products of 500 numbers by NumPy alone do."""
+    dim = 500
+    rng = np.random.default_rng(dim)
+    rows = (
+        rng.standard_normal((40, dim))[rng.integers(40, size=3001)] + 0.3 * rng.standard_normal((3001, dim))
+    ).astype(np.float32)
+    blas, before, said = ThreadpoolController().select(user_api="blas"), torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        try:
+            with blas.limit(limits=threads):
+                cells = Cells.of(rows, 90, 5, iterations=2)
+                places = Places(cells)
+        finally:
+            torch.set_num_threads(before)
+        said.append([part.tobytes() for part in (cells.axes, cells.centroids, places.matrix.columns.numpy())])
+    assert said[0] == said[1] == said[2]

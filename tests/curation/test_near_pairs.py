@@ -183,9 +183,9 @@ def test_the_first_independent_set_is_what_going_through_in_order_keeps(n: int, 
     assert np.flatnonzero(found).tolist() == kept
 
 
-def test_a_long_chain_is_decided() -> None:
+@pytest.mark.parametrize("n", [*range(1, 41), 10_001])
+def test_a_long_chain_is_decided(n: int) -> None:
     """Frames of a film: each is near the next, so that each waits for the one before."""
-    n = 10_001
     found = first_independent_set(n, np.arange(n - 1), np.arange(1, n))
     assert np.array_equal(found, np.arange(n) % 2 == 0)
 

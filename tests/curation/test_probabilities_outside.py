@@ -28,6 +28,7 @@ from raysal.errors import ConfigError, PoolError
 from raysal.fleet import Partition, open_fleet
 from raysal.pool import Pool, lanes
 from raysal.rounds.given_probabilities import read_probabilities
+from raysal.store import temporary_name
 from raysal.tables import write_tables
 
 N, CLASSES = 150, ("cat", "dog", "eel")
@@ -231,6 +232,17 @@ def test_keys_are_told_apart_where_half_of_a_hash_is_the_same(tmp_path: Path, mo
 
     monkeypatch.setattr(outside, "text_hashes_128", halved)
     assert outside._Places(pool).of(keys).tolist() == [147, -1, 0, 19]
+
+
+def test_what_a_killed_process_left_is_gone_after_the_next_run(tmp_path: Path) -> None:
+    """A process writes as much as the table again; those of a plan that is killed often would fill the disk."""
+    pool = pool_of(tmp_path / "pool")
+    given = written(tmp_path / "p.csv", table_of())
+    for name in (outside.FILE, temporary_name(tmp_path / outside.FILE, "-killed").name):
+        (tmp_path / name).write_bytes(b"half of it")
+    with laid_beside(pool, given, tmp_path):
+        assert [path.name for path in tmp_path.iterdir() if outside.FILE in path.name] == [outside.FILE]
+    assert not [path for path in tmp_path.iterdir() if outside.FILE in path.name]
 
 
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from growing_pools import held, make
 from object_store import ObjectStore
 from small_sources import vectors
 from stopped_writers import cut_off_after
-from tiers import deep_unless
+from tiers import deep, deep_unless
 
 from raysal.buckets import cache, lease, retries
 from raysal.embedding.file_hashes import TABLE
@@ -106,6 +106,7 @@ def test_a_growth_that_was_cut_off_at_any_write_goes_on_to_the_same_objects(
     assert objects(bucket_store, "one") == objects(bucket_store, "two")
 
 
+@deep
 def test_workers_of_ray_embed_into_a_bucket(ray_session: None, bucket_store: ObjectStore, tmp_path: Path) -> None:
     """They write the data themselves, from a cache of their own; the driver commits it."""
     places = f"{bucket_store.url}/pool", tmp_path / "pool"

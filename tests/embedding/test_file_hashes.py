@@ -14,7 +14,7 @@ import pytest
 from changing_sources import CHANGES, KINDS, ROWS, Row, applies, changed, touch
 from cli_tools import cli
 from growing_pools import Disk, Stop, contents, files_in, held, make
-from tiers import deep_unless, one_of_each
+from tiers import deep, deep_unless, one_of_each
 
 import raysal
 from raysal.config import RunConfig
@@ -92,6 +92,7 @@ def test_a_file_that_was_only_touched_is_neither_listed_nor_embedded(first: str,
 @pytest.mark.parametrize(
     ("kind", "change"), one_of_each((kind, change) for kind in FILES for change in CHANGES if applies(kind, change))
 )
+@deep
 def test_both_ways_find_the_same_where_times_are_true(kind: str, change: str, tmp_path: Path) -> None:
     found = []
     for check in ("fast", "hash"):

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from pools import make_pool, mixture
+from tiers import deep
 
 from raysal.config import FleetConfig
 from raysal.errors import ConfigError
@@ -78,6 +79,7 @@ def test_threads_are_given_back(pool: Pool) -> None:
         torch.set_num_threads(before)
 
 
+@deep
 def test_an_address_without_a_cluster_is_named_and_nothing_else_is_said() -> None:
     """Ray itself would try for a minute, and write to the log."""
     with socket.socket() as taken:

@@ -153,6 +153,7 @@ def test_a_long_replay_is_not_taken_for_a_hang(pool):
         assert fleet.each(calls.count, 2) == [1112]
 
 
+@deep
 def test_our_errors_arrive_as_they_are(fleet):
     """They keep their class and their fields."""
     with pytest.raises(PoolExhausted) as caught:

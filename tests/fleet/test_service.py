@@ -97,6 +97,7 @@ class Interleaved:
         return self.fleet.each(fn, *args)
 
 
+@deep
 def test_sessions_whose_calls_alternate_pick_what_each_would_alone(pool, shared):
     """Two sessions in two threads hand each other the turn before every call."""
     turns = [threading.Semaphore(1), threading.Semaphore(0)]

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from indexes import built, grown
 from pools import make_pool, mixture
+from tiers import deep
 
 import raysal
 from raysal.config import IndexConfig, parse_config
@@ -142,6 +143,7 @@ def test_a_size_that_is_none_is_noticed_before_anything_is_begun(tmp_path):
 # it lacks rows
 
 
+@deep
 def test_a_stale_index_is_rebuilt_once_while_rounds_go_on_exactly(tmp_path, begun):
     pool = stale(tmp_path / "pool")
     exact = {**FIELDS, "narrow": {**FIELDS["narrow"], "search": "exact"}}

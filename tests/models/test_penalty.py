@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reference_update import BIAS_PRIOR, frame_reference
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
-from tiers import one_of_each
+from tiers import deep, one_of_each
 
 from raysal.models import penalty
 from raysal.models.evidence import Evidence, gather_evidence
@@ -204,6 +204,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @every_set_weighted_or_not
+@deep
 def test_with_exact_fits_it_is_the_choice_of_the_loop(name, weighted, exact):
     x, labels, weights, _ = labelled(name, weighted)
     got = fitted_head(x, labels, weights, several=name == "tags")

@@ -12,6 +12,7 @@ from killed_runs import FIELDS, trace
 from object_store import ObjectStore
 from part_pools import make_part_pool, owners_by_size
 from pools import make_pool, mixture
+from tiers import deep
 
 from raysal.buckets import retries
 from raysal.config import parse_config
@@ -69,6 +70,7 @@ def test_a_run_by_owner_picks_there_as_on_a_disk(parts: dict[str, str], bucket_s
     assert trace(tmp_path / "here") == trace(tmp_path / "there")
 
 
+@deep
 def test_actors_of_ray_open_the_pool_by_its_url(local: Path, url: str, ray_session: None, tmp_path: Path) -> None:
     fleet = {"backend": "ray", "partitions": 2}
     run(parse_config({**FIELDS, "pool": url, "fleet": fleet}), tmp_path / "run")

@@ -13,7 +13,7 @@ import pytest
 from part_pools import make_part_pool, owners_by_size
 from pools import make_pool, mixture
 from programs import random_head, task_of
-from tiers import deep_unless
+from tiers import deep, deep_unless
 
 import raysal
 from raysal.config import PartsConfig, choice
@@ -92,6 +92,7 @@ def test_every_narrower_works_on_owners(narrow, pools):
     assert {key for key, _ in expected} <= set(OWNERS) - set(LABELS)
 
 
+@deep
 def test_on_ray_it_is_the_same(pools, ray_session):
     for parts in ({"by": "owner", "aggregate_features": "best_part", "aggregate_scores": "max"}, {"per_owner": 1}):
         labels = LABELS if "by" in parts else None

@@ -15,7 +15,7 @@ import pytest
 from changing_sources import ROWS, Bytes, Row
 from growing_pools import Disk, Stop, files_in, held
 from PIL import Image
-from tiers import deep_unless
+from tiers import deep, deep_unless
 
 import raysal
 from raysal.errors import (
@@ -397,6 +397,7 @@ def test_a_pool_of_another_source_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_session")
+@deep
 def test_a_dataset_of_ray_data_is_a_stream(tmp_path: Path) -> None:
     import ray.data
 

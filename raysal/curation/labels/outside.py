@@ -27,7 +27,7 @@ from raysal.pool import Pool
 from raysal.pool.lanes import text_hashes_128
 from raysal.prediction.files import Plan
 from raysal.rounds.probability_tables import FIELD, open_table, refuse_absent, refuse_twice
-from raysal.store import digest_of, sha256_of, write_file
+from raysal.store import digest_of, remove_temporaries, sha256_of, write_file
 
 FILE = "probabilities.f32"
 """In the folder of the step."""
@@ -71,7 +71,7 @@ def laid_beside(pool: Pool, given: Path, folder: Path) -> Iterator[Outside]:
     Args:
         pool: whose items the keys name.
         given: a file, or a folder of predictions.
-        folder: where the file is written. All partitions must see it, as they see the pool.
+        folder: where the file is written, by one process at a time. All partitions must see it, as they see the pool.
 
     Yields:
         Where they are; the file is deleted afterwards.
@@ -99,6 +99,7 @@ def laid_beside(pool: Pool, given: Path, folder: Path) -> Iterator[Outside]:
         for some in slices(len(seen), BLOCK_ROWS):
             held[some][~seen[some]] = np.nan
 
+    remove_temporaries(folder, FILE)  # of a process that was killed: as large as the table
     try:
         write_file(path, write)
         yield Outside(str(path.absolute()), table.classes)

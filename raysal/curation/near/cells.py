@@ -67,7 +67,7 @@ class Cells:
         about = (sample - origin).astype(np.float64)
         with one_thread(numpy=True):
             variance, axes = np.linalg.eigh(about.T @ about)
-        turned = (sample - origin) @ axes[:, ::-1].astype(np.float32)
+            turned = (sample - origin) @ axes[:, ::-1].astype(np.float32)
         share = np.cumsum(np.maximum(variance[::-1], 0))
         enough = int(np.searchsorted(share, LEADING_SHARE * share[-1])) + 1
         centroids = k_means(turned, count, key, iterations=iterations).centroids

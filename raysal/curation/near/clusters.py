@@ -13,6 +13,12 @@ kept leader before it; where that one is not kept in the end, the item is open a
 By induction in the order of keeping: a leader is kept if it is near to no kept one before it, as only leaders are kept;
 any other item is near to a kept one before it. So what is kept depends on the pairs and the order alone.
 
+More items may lead than need be: that costs pairs, and changes nothing. Where each item is near to the next one alone,
+as on a grid, a kept one that another cell undoes would undo its cell two items a round. So after some rounds, further
+items of the cells that have open ones lead, too, twice as many each round (`_Search.more`). Once that is a whole cell,
+each round leaves one more cell without any that can be open again: there are at most `PATIENT` + log2 of the items of a
+cell + the number of cells.
+
 The folder is one of `raysal.curation.near.going`; a step is some cells in one of the stages.
 """
 
@@ -42,6 +48,10 @@ from raysal.types import Report, no_report
 
 UNITS_TOGETHER = 2
 """Rows of a task in units: what is read together, 134 MB."""
+PATIENT = 4
+"""Rounds that are gone through first. Frames of a film, each near to a few before and after it, took 6 in all."""
+MORE = 64
+"""Items of a cell that lead then, beside those that must."""
 
 
 def kept_in_clusters(
@@ -57,7 +67,7 @@ def kept_in_clusters(
     """Choose who is kept, comparing items that share a cell alone.
 
     Cost: to place items O(n c d) for c cells, one for 4,096 items; to compare them O(n m d) at most for the m items of
-    a cell, 8,192 on average, of which most are compared with leaders alone. Driver memory 100 bytes an item, and 8 for
+    a cell, 8,192 on average, of which most are compared with leaders alone. Driver memory 100 bytes an item, and 30 for
     each near pair of leaders. Kept step by step: after an interruption it goes on.
 
     Args:
@@ -103,6 +113,7 @@ class _Search:
         self.fleet, self.folder, self.job, self.report = fleet, folder, job, report
         self.done = 0
         """steps"""
+        self.rounds = 0
         n, order = len(items), np.argsort(items)
         self.ids = items[order]
         self.in_order = np.empty(n, np.int64)
@@ -134,7 +145,23 @@ class _Search:
             own, by = self._places(ids), self._places(others)
             self.new[own[own == by]] = True
             self.by[own] = by
+        self.rounds += 1
+        if self.rounds > PATIENT:
+            self.new[self.more(MORE << min(self.rounds - PATIENT - 1, 30))] = True
         self.leads |= self.new
+
+    def more(self, most: int) -> NDArray[np.int64]:
+        """Some items of each cell with an open one that do not lead: of its first open one on, then from the start."""
+        first, count = self.cells[:, 0], len(self.job.cells)
+        begin = np.full(count, len(self.ids))
+        np.minimum.at(begin, first[self.open], self.rank[self.open])
+        rows = self.in_order[~(self.leads | self.new)[self.in_order]]
+        rows = rows[begin[first[rows]] < len(self.ids)]
+        rows = rows[np.argsort(first[rows], kind="stable")]
+        cell, sizes = first[rows], np.bincount(first[rows], minlength=count)
+        passed = np.bincount(cell[self.rank[rows] < begin[cell]], minlength=count)
+        place = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[cell]
+        return rows[(place - passed[cell]) % sizes[cell] < most]
 
     def link(self) -> None:
         """Find near pairs of leaders, and who is kept of them."""
@@ -142,10 +169,10 @@ class _Search:
         for ids, others in self._each("compare what leads", tasks, "id", "other"):
             self.links.append(np.stack([self._places(ids), self._places(others)]).astype(np.int32))
         leaders = self.in_order[self.leads[self.in_order]]
-        place = np.empty(len(self.ids), np.int64)
+        place = np.empty(len(self.ids), np.int32)
         place[leaders] = np.arange(len(leaders))
-        links = np.concatenate(self.links, axis=1)
-        self.links = [links]
+        self.links = [np.concatenate(self.links, axis=1)]
+        links = self.links[0]
         self.kept[leaders] = first_independent_set(len(leaders), place[links[0]], place[links[1]])
 
     def cover(self) -> None:

@@ -34,8 +34,8 @@ def first_independent_set(count: int, first: NDArray[np.integer], second: NDArra
         open_[beaten] = False
         left = open_[early] & open_[late]
         early, late = early[left], late[left]
-        if not open_.any():
-            return kept
+        if not len(early):
+            return kept | open_  # what is open has no edge to anything that is
     order = np.argsort(late, kind="stable")
     early, late = early[order], late[order]
     nodes, starts = np.unique(late, return_index=True)

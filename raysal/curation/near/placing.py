@@ -14,7 +14,7 @@ from raysal.curation.near.cells import Cells
 from raysal.curation.near.independent_set import first_independent_set
 from raysal.curation.near.reading import rows_at
 from raysal.curation.near.unit import compared_rows, radius_of
-from raysal.numerics import DRIVER_ROWS, AlignedMatrix, ceil_div, round_up, shared_out, slices
+from raysal.numerics import DRIVER_ROWS, AlignedMatrix, ceil_div, one_thread, round_up, shared_out, slices
 from raysal.pool import Pool
 from raysal.rng import derive, item_order
 
@@ -60,7 +60,8 @@ def cells_over(pool: Pool, items: NDArray[np.int64], threshold: float) -> Cells:
     vectors = rows_at(pool, np.sort(chosen))[1]
     rows = compared_rows(vectors, pool.metric) if len(vectors) else np.zeros((1, pool.dim), np.float32)
     cells = Cells.of(rows, count, derive(0, "near clusters"), iterations=ITERATIONS)
-    return cells.only(_unlike(cells, rows, radius_of(threshold, pool.metric)))
+    with one_thread():
+        return cells.only(_unlike(cells, rows, radius_of(threshold, pool.metric)))
 
 
 def _unlike(cells: Cells, rows: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
@@ -87,7 +88,8 @@ class Places:
         """Lay the centroids out, about the origin of the cells, as rows were before they were turned."""
         self.count, dim = len(cells), len(cells.origin)
         about = np.zeros((round_up(self.count, TILE), dim))
-        about[: self.count] = cells.centroids.astype(np.float64) @ cells.axes.T.astype(np.float64)
+        with one_thread(numpy=True):  # workers may have other numbers of threads than one another
+            about[: self.count] = cells.centroids.astype(np.float64) @ cells.axes.T.astype(np.float64)
         self.origin = cells.origin
         self.matrix = AlignedMatrix(about.astype(np.float32), torch.float32, width=round_up(dim))
         self.halves = torch.from_numpy((about**2).sum(1) / 2).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,7 @@ class RecallJob(NamedTuple):
     """What travels to the partitions."""
 
     name: str
+    """of the sample; workers hold its unit"""
     metric: Metric
     threshold: float
     cells: Cells
@@ -102,7 +104,9 @@ def recall_of(
     sample = items[np.argsort(item_order(derive(0, "near recall"), items), kind="stable")[:SAMPLE]]
     dropped = ~kept.kept[np.searchsorted(kept.ids, sample)]
     open_, every = np.sort(sample[~dropped]), kept.ids[kept.kept]
-    job = RecallJob(f"recall {len(items)}", pool.metric, threshold, cells_of(pool, 1))
+    job = RecallJob(
+        f"recall {sha256(open_.tobytes()).hexdigest()} {threshold}", pool.metric, threshold, cells_of(pool, 1)
+    )
     rank = np.empty(len(items), np.int64)
     by_id = np.argsort(items)
     rank[:] = by_id

@@ -55,7 +55,7 @@ class Core(Step):
     / 2), otherwise of vectors as they were given.
 
     `mode` says how the next one is found, and what the radius is at most, beside the smallest that any `size` items can
-    have:
+    have, with those of `always` among them:
 
     - `exact`: the farthest item of all. Twice the smallest radius (Gonzalez, TCS 1985).
     - `levels`: any item farther than 1 - `epsilon` times the radius so far, in an order that is drawn. Less than
@@ -129,7 +129,7 @@ class Core(Step):
         size, given = size_of(self.size, len(ids)), self._given(work)
         self._check_room(size, len(given))
         if size == len(ids):
-            return StepResult.of(ids[:0], self.REASON, facts=self._facts(work.pool, size, np.empty(0)))
+            return StepResult.of(ids[:0], self.REASON, facts=self._facts(work.pool, size, len(given), np.empty(0)))
         work.begin()
         space: FeatureMap = UnitVectors() if work.pool.metric == "cosine" else Vectors()
         stored = self._stored_picks(work, given)
@@ -149,7 +149,7 @@ class Core(Step):
             self.REASON,
             nearest=centres[centre],
             value=value,
-            facts=self._facts(work.pool, size, value),
+            facts=self._facts(work.pool, size, len(given), value),
             listed=self._listed(work.pool, centres[:size], gaps),
         )
 
@@ -226,14 +226,16 @@ class Core(Step):
             }
         )
 
-    def _facts(self, pool: Pool, size: int, value: NDArray[np.float64]) -> Mapping[str, Any]:
+    def _facts(self, pool: Pool, size: int, given: int, value: NDArray[np.float64]) -> Mapping[str, Any]:
         radius = float(value.max(initial=0.0))
         factor = 2.0 if self.mode == "exact" else 2 / (1 - self._share_nearer)
         what = "distance of vectors of length 1" if pool.metric == "cosine" else "distance"
         word = "at most" if self.mode == "exact" else "less than"
+        # Without them others may do better by any factor: they may all lie in one place.
+        among = f", the {given:,} with a value in {self.always!r} among them" if given else ""
         note = (
             f"each dropped item is within {radius:.4g} of a kept one ({what}); that is {word} {factor:.3g} times the "
-            f"smallest radius that {size:,} kept item{'s' * (size != 1)} can have"
+            f"smallest radius that {size:,} kept item{'s' * (size != 1)} can have{among}"
         )
         facts = {
             "mode": self.mode,

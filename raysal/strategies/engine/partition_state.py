@@ -75,7 +75,7 @@ class RowStates:
         self.state = torch.empty(fields, n, dtype=torch.float64, device=device)
         """The rule's state, float64 [fields, n]. Until there is a centre, field 0 holds squared norms."""
         nothing = torch.zeros(BLOCK_ROWS, partition.width, device=device)
-        widths = tuple(factor.shape[1] for factor in self.factors_of(nothing)) if n else ()
+        widths = tuple(factor.shape[1] for factor in self.factors_of(nothing))
         self.kept: Factors | None = None
         """The factors of all rows, if they take no more than KEPT_BYTES."""
         kept: Factors = ()

@@ -184,7 +184,8 @@ class FarthestLevel:
 
     Guarantee: k picks and the farthest row left, at radius r, are all more than (1 - epsilon) r from one another, and k
     balls cannot hold these k + 1 unless two share one. So r < 2 / (1 - epsilon) times the smallest radius with which k
-    centres cover the rows (Gonzalez, TCS 1985, has 2; thresholds: Hochbaum & Shmoys 1985). It holds after every pick.
+    centres cover the rows, those from the start among them (Gonzalez, TCS 1985, has 2; thresholds: Hochbaum & Shmoys
+    1985). It holds after every pick.
 
     The state is (squared distance, level + what the hash leaves of it); the second is the priority. Rows that coincide
     with a centre stand at the lowest level.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import deep
 
 from raysal.models.optim.limited_memory import ARMIJO, WOLFE, Point, cubic_minimum, line_search, minimum
 
@@ -63,6 +64,7 @@ def by_torch(evaluate, start: torch.Tensor, max_iter: int, tol: float) -> torch.
     max_iter=st.sampled_from([1, 2, 7, 60]),
     tol=st.sampled_from([1e-2, 1e-7]),
 )
+@deep
 def test_the_steps_are_those_of_torch(n, seed, scale, penalty, far, max_iter, tol):
     start = torch.from_numpy(np.random.default_rng(seed + 1).normal(size=6) * far)
     evaluate, seen = logistic(n, seed, scale, penalty)
@@ -111,6 +113,7 @@ def test_a_cubic_without_a_minimum_gives_the_middle():
     assert cubic_minimum(*reversed(bowl), 1.5, 3.0) == 1.5
 
 
+@deep
 def test_the_first_head_of_a_process_loads_no_compiler():
     script = """
 import sys
