@@ -134,7 +134,7 @@ def _may_be_table(out: Path, columns: Sequence[str]) -> bool:
 def words_for(found: Curated) -> str:
     """What became of the items, on one line."""
     lost = [(step.label, step.dropped) for step in found.steps if step.dropped]
-    words = f"{found.kept:,} of {counted(len(found), 'item').replace(str(len(found)), f'{len(found):,}')} kept"
+    words = f"{found.kept:,} of {counted(len(found), 'item')} kept"
     told = [f"{count:,} {'dropped ' if at == 0 else ''}by {label}" for at, (label, count) in enumerate(lost)]
     return f"{words}; {', '.join(told) or 'nothing dropped'}"
 

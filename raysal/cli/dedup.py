@@ -150,12 +150,12 @@ def _said(found: NearDuplicates, out: Path) -> str:
     """What was found, in words."""
     equal = found.threshold is None
     what = counted(found.dropped, "exact duplicate" if equal else "near-duplicate")
-    dropped = f"{what} of {found.groups} of them dropped"
+    dropped = f"{what} of {found.groups:,} of them dropped"
     if found.against is not None:
         what = counted(found.dropped - found.near_other, "near-duplicate")
-        dropped = f"{what} dropped, and {found.near_other} near to items of {found.against.place}"
+        dropped = f"{what} dropped, and {found.near_other:,} near to items of {found.against.place}"
     nothing = f"no two are {'equal' if equal else 'near'}"
-    lines = [f"{out}: {found.kept} of {counted(len(found), 'item')} kept, {dropped if found.dropped else nothing}"]
+    lines = [f"{out}: {found.kept:,} of {counted(len(found), 'item')} kept, {dropped if found.dropped else nothing}"]
     if found.recall is not None:
         lines.append(str(found.recall))
     if not found.listed and found.recall is None:

@@ -254,7 +254,7 @@ def _one_line(message: object) -> str:
 
 def counted(count: int, what: str) -> str:
     """A number of things, in words: `1 round`, `12 rounds`."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return f"{count} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def note(line: str) -> None:

@@ -35,7 +35,7 @@ def check_output(out: Path, kinds: Sequence[str] = ()) -> None:
     suffix = out.suffix.lower()
     kind = KINDS.get(suffix)
     if kind is None and suffix not in kinds:
-        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"batch files end in {EXTENSIONS}")
+        raise ConfigError(out, f"unknown extension {out.suffix!r}", f"use a file that ends in {EXTENSIONS}")
     if kinds and kind not in kinds and suffix not in kinds:
         wanted = " or ".join(suffix for suffix, named in KINDS.items() if named in kinds)
         raise ConfigError(out, f"this cannot be written as {out.suffix}", f"name a {wanted} file")

@@ -46,7 +46,7 @@ def words_of_check(suspects: int, facts: Mapping[str, Any]) -> str:
     """
     labelled, rate = facts["labelled"], facts["error_rate"]
     estimate = "" if rate is None else f"; about {rate:.1%} of the labels are wrong"
-    return f"{suspects} of {labelled} label{'s' * (labelled != 1)} look wrong{estimate}"
+    return f"{suspects:,} of {labelled:,} label{'s' * (labelled != 1)} look wrong{estimate}"
 
 
 @dataclass(frozen=True, kw_only=True)

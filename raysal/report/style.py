@@ -77,7 +77,8 @@ pre { background: var(--soft); padding: 1rem; border-radius: 6px; overflow-x: au
 @media (max-width: 640px) {
   main { padding: 1.75rem 1rem 3rem }
   dl { grid-template-columns: 1fr; gap: 0 } dd { margin-bottom: .5rem }
-  th, td { padding: .38rem .4rem } th.left, td.left { min-width: 5.5rem } td.bar { width: 18%; min-width: 2.5rem }
+  th, td { padding: .38rem .3rem } th.left, td.left { min-width: 6rem }
+  td.flow { min-width: 3rem } td.bar { width: 18%; min-width: 2.5rem }
 }
 @media print { main { padding: 0; max-width: none } details, figure, svg { break-inside: avoid } }
 """)

@@ -159,3 +159,10 @@ def test_distances_are_those_of_vectors_as_they_were_given(tmp_path: Path) -> No
     assert found.value.tolist() == pytest.approx([0, 3e5], rel=1e-2)
     table = raysal.dedup(pool, threshold=4e5).table("dropped")
     assert table["distance"].to_pylist() == found.value.tolist()
+
+
+@pytest.mark.parametrize("mode", ["exact", "clusters"])
+def test_the_command_writes_numbers_as_the_others_do(tmp_path: Path, mode: str) -> None:
+    pool = make_pool(tmp_path / "pool", np.ones((1200, 4), np.float32))
+    words = cli("dedup", pool.path, "--mode", mode, "-o", tmp_path / "a.csv").out
+    assert "1 of 1,200 items kept, 1,199 near-duplicates of 1 of them dropped" in words

@@ -89,7 +89,7 @@ def kept_in_clusters(
     folder.mkdir(parents=True, exist_ok=True)
     rows = unit_rows or rows_of_unit(pool)
     plan = KeepingPlan.of(pool, threshold, items, rows, few=FEW, cells=cells_for(len(items)))
-    with locked(folder, "near items"):
+    with locked(folder, "comparison"):
         remove_temporaries(folder)
         cells = begun(folder, plan, lambda: cells_over(pool, items, threshold))
         job = ClusterJob(str(folder.absolute()), plan.metric, threshold, cells, plan.few, rows)

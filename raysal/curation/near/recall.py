@@ -53,11 +53,11 @@ class Recall:
 
     def __str__(self) -> str:
         if not self.near:
-            return f"none of a sample of {self.sample} is near to a kept one: the recall is not known"
+            return f"none of a sample of {self.sample:,} is near to a kept one: the recall is not known"
         low, high = self.interval
         return (
             f"{self.share:.1%} of the items that are near to a kept one were found ({low:.1%} to {high:.1%}, "
-            f"{self.near} in a sample of {self.sample})"
+            f"{self.near:,} in a sample of {self.sample:,})"
         )
 
 

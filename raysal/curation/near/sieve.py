@@ -106,7 +106,7 @@ def kept_without_pairs(
     report = report or no_report
     folder.mkdir(parents=True, exist_ok=True)
     plan = KeepingPlan.of(pool, threshold, items, unit_rows or rows_of_unit(pool))
-    with locked(folder, "near items"):
+    with locked(folder, "comparison"):
         remove_temporaries(folder)
         made = begun(folder, plan, lambda: cells_of(pool))
         parts, state = parts_of(folder), _State(items)
