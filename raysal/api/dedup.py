@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -74,7 +75,7 @@ def dedup(
     from raysal.curation.home import make_home_of
     from raysal.curation.near.against import check_against
     from raysal.curation.order import check_threshold
-    from raysal.errors import ConfigError, UnknownName
+    from raysal.errors import ConfigError, RaysalWarning, UnknownName
     from raysal.fleet import open_fleet
     from raysal.pool import open_pool
 
@@ -95,7 +96,10 @@ def dedup(
     with open_fleet(opened, FleetConfig(backend=backend, partitions=count, address=address)) as fleet:
         if equal:
             return find_equal_items(opened, fleet, keep=keep, prefer=prefer, report=report)
-        return find_near_duplicates(
+        found = find_near_duplicates(
             opened, fleet, threshold, keep=keep, prefer=prefer, mode=mode, against=other,
             folder=make_home_of(opened) / FOLDER, report=report,
         )  # fmt: skip
+    if other is not None and not found.kept and len(found):
+        warnings.warn(f"no item is left: all are near to items of {other.place}", RaysalWarning, stacklevel=2)
+    return found

@@ -11,7 +11,7 @@ from typer import Option
 from raysal.cli.curation import Device, Partitions, Seed, check_table_of
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, Force, PoolPath
-from raysal.cli.output import Backend, Debug, Json, Outcome, counted, on_interrupt
+from raysal.cli.output import Backend, Debug, Json, Outcome, on_interrupt
 from raysal.cli.progress import progress
 from raysal.cli.tables import kept_data, kept_note
 
@@ -114,9 +114,7 @@ def check(
             seed=seed, partitions=partitions, backend=backend.value, address=address, device=device, report=report,
         )  # fmt: skip
         written = found.write(out, overwrite=force)
-    labelled = found.facts["labelled"]
-    rate = "" if found.error_rate is None else f"; about {found.error_rate:.1%} of the labels are wrong"
-    words = f"{out}: {len(found)} of {counted(labelled, 'label')} look wrong{rate}"
+    words = f"{out}: {found.words}"
     notes = "".join(f"\n{note}" for note in found.notes)
     data = {"pool": str(pool), "out": str(out), "suspects": len(found), **found.facts, "seconds": found.seconds}
     return Outcome(data=data | kept_data(written), view=words + notes + kept_note(written))

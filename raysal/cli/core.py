@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,5 +81,4 @@ def core(
         return found
 
     answer = curated(pool, out, rows, force, compute)
-    view = "\n".join([answer.view, *more["notes"]])
-    return Outcome(data={**answer.data, "radius": more["radius"], "guarantee": more["guarantee"]}, view=view)
+    return replace(answer, data={**answer.data, "radius": more["radius"], "guarantee": more["guarantee"]})

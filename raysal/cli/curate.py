@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raysal.cli.curation import Device, Partitions, Rows, RowsOption, check_table_of, data_of, words_for
+from raysal.cli.curation import Device, Partitions, Rows, RowsOption, check_table_of, data_of, notes_of, words_for
 from raysal.cli.garbage import look_now
 from raysal.cli.options import Address, BackendOption, Force, PoolPath
 from raysal.cli.output import Backend, Debug, Json, Outcome, note, on_interrupt
@@ -107,6 +107,7 @@ def curate(
             written = found.write(out, rows.value, overwrite=force)
             words = f"{out}: {words}{kept_note(written)}"
             data |= {"out": str(out), **kept_data(written)}
+        words = "\n".join([words, *notes_of(found)])
         if report is not None:
             from raysal.report.curation_writing import write_curation_report
 

@@ -74,7 +74,7 @@ def curated(
         look_now()
         found = compute(report)
         written = found.write(out, rows.value, overwrite=force)
-    words = f"{out}: {words_for(found)}{kept_note(written)}"
+    words = "\n".join([f"{out}: {words_for(found)}{kept_note(written)}", *notes_of(found)])
     return Outcome(data={"pool": pool, "out": str(out), **data_of(found), **more, **kept_data(written)}, view=words)
 
 
@@ -139,6 +139,12 @@ def words_for(found: Curated) -> str:
     return f"{words}; {', '.join(told) or 'nothing dropped'}"
 
 
+def notes_of(found: Curated) -> list[str]:
+    """What is to be known of what the steps found, one line each; of several steps with the name of the step before."""
+    lines = [(step.label, words) for step in found.steps for words in step.notes]
+    return [words if len(found.steps) == 1 else f"{label}: {words}" for label, words in lines]
+
+
 def data_of(found: Curated) -> dict[str, Any]:
     """The same for --json."""
     steps = [
@@ -148,6 +154,7 @@ def data_of(found: Curated) -> dict[str, Any]:
             "items": step.left,
             "dropped_items": step.dropped,
             "reasons": step.reasons,
+            "notes": step.notes,
             "seconds": step.seconds,
             "resumed": step.resumed,
         }

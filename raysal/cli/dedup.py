@@ -139,7 +139,8 @@ def dedup(
         data["near_other_items"] = found.near_other
     if found.recall is not None:
         low, high = found.recall.interval
-        data["recall"] = {"share": found.recall.share, "low": low, "high": high, "sample": found.recall.sample}
+        near = {"near": found.recall.near, "sample": found.recall.sample}
+        data["recall"] = {"share": found.recall.share, "low": low, "high": high, **near}
     if found.notes:
         data["notes"] = list(found.notes)
     return Outcome(data=data | kept_data(written), view=_said(found, out) + kept_note(written))

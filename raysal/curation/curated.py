@@ -34,6 +34,21 @@ SCHEMA = pa.schema(
 KEPT = -1
 
 
+def words_of_check(suspects: int, facts: Mapping[str, Any]) -> str:
+    """What a check of labels found, in words: `18 of 500 labels look wrong; about 3.8% of the labels are wrong`.
+
+    Args:
+        suspects: items that are listed.
+        facts: of the step `check`.
+
+    Returns:
+        Without the estimate where nothing could be judged.
+    """
+    labelled, rate = facts["labelled"], facts["error_rate"]
+    estimate = "" if rate is None else f"; about {rate:.1%} of the labels are wrong"
+    return f"{suspects} of {labelled} label{'s' * (labelled != 1)} look wrong{estimate}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
     """A step of a plan, and what it found."""
@@ -63,6 +78,13 @@ class StepDone:
         """How many items it dropped for each reason; those of none are left out."""
         counts = np.bincount(self.result.reason, minlength=len(self.result.reasons))
         return {reason: int(count) for reason, count in zip(self.result.reasons, counts, strict=True) if count}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known beside what it dropped, as how many labels look wrong, or a recall; a line each."""
+        facts, listed = self.result.facts, self.result.listed
+        checked = [words_of_check(listed.num_rows, facts)] if listed is not None and "labelled" in facts else []
+        return [*checked, *facts.get("notes", ())]
 
 
 @dataclass(frozen=True, kw_only=True)

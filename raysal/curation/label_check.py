@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysal.arrow_values import numbers_of
-from raysal.curation.curated import Curated, keys_at
+from raysal.curation.curated import Curated, keys_at, words_of_check
 from raysal.pool import Pool
 from raysal.store import Written
 from raysal.tables import write_table_file
@@ -66,6 +66,11 @@ class LabelCheck:
         """The estimated share of labels that are wrong; None where nothing could be judged."""
         rate: float | None = self.facts["error_rate"]
         return rate
+
+    @property
+    def words(self) -> str:
+        """What was found, on one line."""
+        return words_of_check(len(self), self.facts)
 
     @property
     def notes(self) -> list[str]:

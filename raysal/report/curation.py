@@ -143,7 +143,7 @@ def _legend(found: Curated) -> Html:
 
 def _step_section(step: StepDone, groups: Sequence[Group], listed: Sequence[Listed], items: Items) -> Html | None:
     facts = step.result.facts
-    notes = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in facts.get("notes", ())]
+    notes = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in step.notes]
     fields = words_of(step.said)
     if step.dropped and "value" in facts and np.isfinite(step.result.value).any():
         notes.append(f"The number of an item, `value` in the table, is {facts['value']}.")

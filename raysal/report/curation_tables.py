@@ -15,7 +15,7 @@ MAX_VALUES = 30
 def size_words(sizes: Mapping[int, int]) -> str:
     """Groups {size: how many} in a sentence."""
     groups, items = sum(sizes.values()), sum(size * count for size, count in sizes.items())
-    words = f"{groups:,} groups of {items:,} items: a kept item, and what was dropped for it."
+    words = f"{groups:,} group{'s' * (groups != 1)} of {items:,} items: a kept item, and what was dropped for it."
     return f"{words} The largest has {max(sizes):,}."
 
 

@@ -229,7 +229,7 @@ def _numbers(name: str, column: Column) -> NDArray[np.float64]:
 
 def _no_numbers(name: str) -> ConfigError:
     problem = f"the column {name!r} holds something else than numbers"
-    return ConfigError(FIELD, problem, f"leave it out; {COLUMNS}")
+    return ConfigError(FIELD, problem, f"mend them if it is of a class, else leave it out; {COLUMNS}")
 
 
 def _checked(piece: Piece) -> Piece:

@@ -19,7 +19,7 @@ import raysal
 from raysal.config import FleetConfig
 from raysal.curation.dedup import FOLDER, NearDuplicates, find_near_duplicates
 from raysal.curation.near import against as against_module
-from raysal.errors import ConfigError, Damaged, FingerprintMismatch
+from raysal.errors import ConfigError, Damaged, FingerprintMismatch, RaysalWarning
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
 from raysal.pool.removing import remove_items
@@ -208,6 +208,14 @@ def test_the_command_says_which_pool_an_item_was_dropped_for(tmp_path: Path) -> 
         assert (row["group"] < 0) == row["against"]
     words = cli("dedup", pool.path, "--against", other.path, "--threshold", 0.9, "-o", tmp_path / "again.csv").out
     assert f"and {done.json['near_other_items']} near to items of {other.path}" in words
+
+
+def test_a_pool_that_is_wholly_in_the_other_leaves_nothing_with_a_warning(tmp_path: Path) -> None:
+    rows, _ = two_sets(5)
+    pool, other = make_pool(tmp_path / "pool", rows), make_pool(tmp_path / "other", rows)
+    with pytest.warns(RaysalWarning, match="no item is left: all are near to items of"):
+        found = raysal.dedup(pool, against=other)
+    assert (found.kept, found.near_other) == (0, len(rows))
 
 
 @pytest.mark.parametrize("rows", ["all", "kept", "dropped"])

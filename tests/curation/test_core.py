@@ -126,6 +126,14 @@ def test_it_is_the_same_on_ray(tmp_path: Path, ray_session: object) -> None:
     assert there.table("all").equals(here.table("all"))
 
 
+@pytest.mark.parametrize(("metric", "words"), [("cosine", "(distance of vectors of length 1)"), ("l2", "(distance)")])
+def test_the_note_says_which_distance_the_radius_is(tmp_path: Path, metric: Metric, words: str) -> None:
+    found = run_step(make_pool(tmp_path / "pool", vectors(), metric=metric), Core(size=1)).steps[0]
+    (note,) = found.notes
+    assert words in note
+    assert note.endswith("that 1 kept item can have")
+
+
 @modes
 def test_a_smaller_size_keeps_the_first_of_a_larger_one(mode: dict[str, Any], tmp_path: Path) -> None:
     """Whichever comes first: picks that are kept in the pool are those that would be made."""

@@ -89,6 +89,19 @@ def test_the_command_prints_the_recall(tmp_path: Path) -> None:
         "dedup", pool.path, "--mode", "clusters", "--threshold", 0.9, "-o", tmp_path / "b.parquet", "--json"
     ).json
     assert data["recall"]["low"] <= data["recall"]["share"] <= data["recall"]["high"]
+    assert data["recall"]["near"] > 0
+    (tmp_path / "plan.toml").write_text('[[steps]]\nname = "exact"\n[[steps]]\nname = "near"\nmode = "clusters"')
+    planned = cli("curate", pool.path, "--config", tmp_path / "plan.toml", "-o", tmp_path / "c.parquet", "--json").json
+    (told,) = planned["steps"][1]["notes"]
+    again = cli("curate", pool.path, "--config", tmp_path / "plan.toml", "-o", tmp_path / "c.parquet").out
+    assert f"\nnear: {told}\n" in again
+
+
+def test_a_sample_without_near_items_says_nothing_of_the_recall(tmp_path: Path) -> None:
+    pool = make_pool(tmp_path / "pool", np.eye(8, dtype=np.float32))
+    words = cli("dedup", pool.path, "--mode", "clusters", "-o", tmp_path / "a.csv").out
+    assert "%" not in words
+    assert "none of a sample of 8 is near to a kept one" in words
 
 
 def test_a_group_of_copies_and_a_pool_of_equal_vectors_leave_one(

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cli_tools import cli
 from numpy.typing import NDArray
 from pools import make_pool, mixture
 from programs import random_head
@@ -97,6 +98,19 @@ def test_what_is_found_is_that_of_any_order_and_any_form(tmp_path: Path) -> None
     assert found[0].listed.equals(found[1].listed)
     assert found[0].facts == found[1].facts
     assert found[0].facts["judged"] == N - len(LACKING) - len(QUARANTINED)
+
+
+def test_labelled_items_without_any_are_counted_and_where_all_are_nothing_is_estimated(tmp_path: Path) -> None:
+    pool, out = pool_of(tmp_path / "pool", missing=QUARANTINED), tmp_path / "suspects.csv"
+    some, none = (written(tmp_path / name, table) for name, table in (("a.csv", table_of()), ("b.csv", table_of()[:0])))
+    words = cli("check", pool.path, "--probabilities", some, "-o", out).out
+    assert f"\n2 of {N - 2} labelled items not judged: they have no probabilities\n" in words
+    words = cli("check", pool.path, "--probabilities", none, "-o", out, "--force").out
+    assert words.startswith(f"{out}: 0 of {N - 2} labels look wrong\n")
+    assert f"nothing was judged by probabilities: no labelled item has one for its class in {none}" in words
+    assert raysal.check(pool, probabilities=none).error_rate is None
+    every = written(tmp_path / "c.csv", table_of(without=QUARANTINED))
+    assert not any("no probabilities" in note for note in raysal.check(pool, probabilities=every).notes)
 
 
 @deep

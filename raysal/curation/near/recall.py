@@ -52,6 +52,8 @@ class Recall:
         return wilson(self.share, self.near, counted=True)
 
     def __str__(self) -> str:
+        if not self.near:
+            return f"none of a sample of {self.sample} is near to a kept one: the recall is not known"
         low, high = self.interval
         return (
             f"{self.share:.1%} of the items that are near to a kept one were found ({low:.1%} to {high:.1%}, "

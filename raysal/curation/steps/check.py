@@ -164,6 +164,9 @@ class Check(Step):
             copies=COPIES if self.near is None else NEAR_COPIES,
         ).first(self.most)
         facts = self._facts(len(work.ids_left) - len(ids), len(ids), judgement, found, different)
+        asked = int((judgement.outputs_of[own] >= 0).sum())
+        if outside is not None and (lacking := asked - facts["judged"]):
+            facts["notes"].append(f"{lacking:,} of {len(ids):,} labelled items not judged: they have no probabilities")
         facts["notes"] += confusable(names_of(labels, own, several=self.several), ())[:NOTES]
         work.report("labels", 4, 4)
         if not self.drop:
@@ -227,7 +230,8 @@ class Check(Step):
         work.report("labels", 1, 4)
         judged = Judged(checker=checker, outputs_of=judgement.outputs_of, members=judgement.members, heads=heads)
         how: How = self.method if self.share is None else "lowest"
-        return judgement, find(work.fleet, judged, how=how, score=self.score or checker.scores[0], share=self.share)
+        found = find(work.fleet, judged, how=how, score=self.score or checker.scores[0], share=self.share)
+        return judgement, found if found.estimate.labelled else None
 
     def _facts(
         self,
@@ -259,6 +263,8 @@ class Check(Step):
         if found is None:
             few = "no class has" if self.several else "fewer than two classes have"
             why = f"{few} enough labels" if labelled else "no item that is left has a label"
+            if labelled and self.probabilities is not None:
+                why = f"no labelled item has one for its class in {self.probabilities}"
             notes.append(f"nothing was judged by probabilities: {why}")
             return facts
         estimate = found.estimate

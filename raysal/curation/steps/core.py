@@ -229,13 +229,13 @@ class Core(Step):
     def _facts(self, pool: Pool, size: int, given: int, value: NDArray[np.float64]) -> Mapping[str, Any]:
         radius = float(value.max(initial=0.0))
         factor = 2.0 if self.mode == "exact" else 2 / (1 - self._share_nearer)
-        what = "cosine distance of unit vectors" if pool.metric == "cosine" else "distance"
+        what = "distance of vectors of length 1" if pool.metric == "cosine" else "distance"
         word = "at most" if self.mode == "exact" else "less than"
         # Without them others may do better by any factor: they may all lie in one place.
         among = f", the {given:,} with a value in {self.always!r} among them" if given else ""
         note = (
             f"each dropped item is within {radius:.4g} of a kept one ({what}); that is {word} {factor:.3g} times the "
-            f"smallest radius that {size:,} kept items can have{among}"
+            f"smallest radius that {size:,} kept item{'s' * (size != 1)} can have{among}"
         )
         facts = {
             "mode": self.mode,

@@ -157,7 +157,8 @@ def facts_of(found: NearDuplicates) -> dict[str, Any]:
     notes = list(found.notes)
     if found.recall is not None:
         low, high = found.recall.interval
-        facts["recall"] = {"share": found.recall.share, "low": low, "high": high, "sample": found.recall.sample}
+        near = {"near": found.recall.near, "sample": found.recall.sample}
+        facts["recall"] = {"share": found.recall.share, "low": low, "high": high, **near}
         notes.append(str(found.recall))
     if found.against is not None:
         facts["against"] = {"pool": found.against.place, "near": found.near_other}
