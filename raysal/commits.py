@@ -9,7 +9,9 @@ deletes. What a part holds must depend on nothing but what the folder is of, so 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +96,20 @@ class Parts:
         """Delete temporary files. For the one writer."""
         for name in (*self.files, self.record):
             remove_temporaries((self.out / name).parent)
+
+    def delete(self) -> None:
+        """Delete all parts, so that none of them is taken for one of something else. For the one writer.
+
+        Raises:
+            OSError: a record or a file cannot be deleted.
+        """
+        for name in (self.record, *self.files):
+            directory = (self.out / name).parent
+            for path in directory.glob(re.sub(r"{.*?}", "*", Path(name).name)):
+                path.unlink(missing_ok=True)
+            if directory != self.out:
+                with contextlib.suppress(OSError):  # what does not belong to the parts stays
+                    directory.rmdir()
 
     def committed(self, count: int) -> dict[int, int]:
         """The parts that are there, after their bytes were compared with their records.

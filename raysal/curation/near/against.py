@@ -12,7 +12,6 @@ compared. If an item of the other pool is gone that something was nearest to, it
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -230,8 +229,7 @@ def _begun(pool: Pool, other: Pool, folder: Path, threshold: float, rows: int) -
     )
     if plan is None or not fits:
         (folder / PLAN).unlink(missing_ok=True)
-        for name in (NEAR, COMMITS):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        _parts(folder).delete()
         plan = AgainstPlan(
             vector_space=pool.vector_space,
             metric=pool.metric,

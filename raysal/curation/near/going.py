@@ -10,7 +10,6 @@ Each step depends on the plan and on the steps before it alone.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -31,8 +30,9 @@ from raysal.store import read_sealed, write_sealed
 from raysal.types import Metric
 
 FOUND = "found"
-VERSION, CLUSTERS_VERSION = 1, 2
-"""Of what is computed where all items are compared, and where those that share a cell are."""
+VERSION, CLUSTERS_VERSION = 1, 3
+"""Of what is computed where all items are compared, and where those that share a cell are. Another one for all that
+changes which steps there are: a folder knows them by their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,7 @@ def begun(folder: Path, plan: KeepingPlan, cells: Callable[[], Cells]) -> Cells:
     record = read_sealed(path, FIX.format(folder)) if path.exists() else {}
     if {name: record.get(name) for name in wanted} != wanted:
         path.unlink(missing_ok=True)
-        for name in (FOUND, COMMITS):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        parts_of(folder).delete()
         record = {**wanted, "cells_sha256": write_cells(folder, cells())}
         write_sealed(path, record)
     parts_of(folder).begin()

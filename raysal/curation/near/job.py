@@ -9,7 +9,6 @@ vectors from the pool itself. The driver commits. What is found depends on the v
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -23,8 +22,6 @@ from raysal.commits import Staged
 from raysal.curation.near.cells import Cells
 from raysal.curation.near.folder import (
     CELLS,
-    COMMITS,
-    PAIRS,
     PLAN,
     NearPlan,
     UnitPair,
@@ -181,8 +178,7 @@ def _begun(pool: Pool, folder: Path, threshold: float, unit_rows: int) -> NearPl
         cells = cells_of(pool)
         _foresee(pool, cells, threshold)
         (folder / PLAN).unlink(missing_ok=True)
-        for name in (PAIRS, COMMITS):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        parts_of(folder).delete()
         plan = NearPlan(
             vector_space=pool.vector_space,
             metric=pool.metric,
@@ -215,8 +211,7 @@ def _foresee(pool: Pool, cells: Cells, threshold: float) -> None:
 def _give_up(folder: Path, plan: NearPlan) -> None:
     """Remember that there are too many pairs, and free the disk of those that were listed."""
     replace(plan, too_many=True).write(folder)
-    for name in (PAIRS, COMMITS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    parts_of(folder).delete()
     raise TooManyPairs
 
 
