@@ -291,7 +291,7 @@ def embed(
         grown += f"; {left}: `raysal pool remove {out} --missing` takes out the items"
     scaled = "" if done.scale == 1 else f", stored at the scale {scale_words(done.scale)}"
     found = f"{counted(done.items, 'item')} in {counted(done.chunks, 'chunk')}"
-    view = f"{out}: {found}, {done.embedded} embedded now{rate}{grown}{lost}{same}{scaled}"
+    view = f"{out}: {found}, {done.embedded:,} embedded now{rate}{grown}{lost}{same}{scaled}"
     left_out = str(read_passed_over(directory_of(out, synced=False)) or "")
     return Outcome(
         data={"pool": str(out), **asdict(done), "items_per_second": done.items_per_second},
