@@ -146,7 +146,7 @@ def _step_section(step: StepDone, groups: Sequence[Group], listed: Sequence[List
     notes = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in step.notes]
     fields = words_of(step.said)
     if step.dropped and "value" in facts and np.isfinite(step.result.value).any():
-        notes.append(f"The number of an item, `value` in the table, is {facts['value']}.")
+        notes.append(f"The number of an item, in the table its value, is {facts['value']}.")
     words = f"{step.dropped:,} of {step.left:,} items dropped{f' ({fields})' if fields else ''}. {' '.join(notes)}"
     parts: list[Html | None] = []
     sizes = {int(size): count for size, count in (facts.get("group_sizes") or group_sizes(step)).items() if count}

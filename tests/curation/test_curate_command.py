@@ -253,7 +253,7 @@ def test_vectors_are_shown_by_their_keys(tmp_path: Path) -> None:
     assert "<li>item-0005" in curation_report(found).html
     assert "`value` in the table" not in curation_report(found).html
     drawn = curation_report(raysal.curate(found.pool, {"name": "balance", "size": 30, "by": "density"})).html
-    assert "The number of an item, `value` in the table, is the least size that keeps the item." in drawn
+    assert "The number of an item, in the table its value, is the least size that keeps the item." in drawn
     whole = raysal.curate(found.pool, [Thin(keep=1)])
     assert "40 of 40 items are kept" in curation_report(whole).html
 
