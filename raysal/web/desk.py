@@ -190,6 +190,7 @@ class Desk:
         Raises:
             RunError: the order is not ready, or there is no such order.
         """
+        version = self.follower.orders.head_version  # before the order, which may be a newer one then
         placed = self._order(order, key)
         known = frozenset(seen)
         ids = [id for id in placed if id not in known]
@@ -204,7 +205,7 @@ class Desk:
             "items": self.items(wanted, annotator, placed),
             "more": place < len(ids),
             "total": len(placed),
-            "head": self.follower.orders.head_version,
+            "head": version,
         }
 
     def items_of(self, ids: Sequence[int], annotator: str) -> dict[str, Any]:

@@ -233,7 +233,13 @@ def test_a_broken_picture_is_shown_as_broken(visit: Any) -> None:
     assert one.key() == key
     one.page.click("text=Try again")
     one.page.wait_for_selector(".large-broken")
-    one.press("ArrowRight")
+    for _ in range(10):  # the next one may be damaged, too
+        before = one.key()
+        one.press("ArrowRight")
+        one.page.wait_for_function("key => document.querySelector('#facts h2').textContent !== key", arg=before)
+        one.page.wait_for_selector(".large-picture img.ready, .large-broken")
+        if not one.page.query_selector(".large-broken"):
+            break
     one.page.wait_for_selector(".large-picture img.ready")
 
 

@@ -23,7 +23,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
     served.stop()
 
 
-@deep
 def test_while_the_ledger_is_busy_answers_wait_and_the_page_says_why(browser: Any, served: ServedPage) -> None:
     one = Visit(browser, served.address, "kai").order("random")
     keys = one.keys()
@@ -47,7 +46,6 @@ def test_while_the_ledger_is_busy_answers_wait_and_the_page_says_why(browser: An
     one.leave()
 
 
-@deep
 def test_a_refused_answer_is_shown_with_its_text_and_undo_means_the_one_before_it(
     browser: Any, served: ServedPage
 ) -> None:

@@ -36,7 +36,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
     served.stop()
 
 
-@deep
 def test_keys_texts_values_and_classes_are_shown_as_text(browser: Any, texts: ServedPage) -> None:
     one = Visit(browser, texts.address, EVIL).tiles()
     key = one.key()
@@ -82,7 +81,6 @@ class Linking(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
-@deep
 def test_the_address_opens_by_a_link_of_another_site_and_by_the_file_that_leads_to_it(
     browser: Any, texts: ServedPage, tmp_path: Path
 ) -> None:

@@ -37,7 +37,6 @@ def said_of(one: Visit, key: str) -> str:
     return str(one.page.text_content(f'#gallery .tile[title="{key}"] .says'))
 
 
-@deep
 def test_two_tabs_of_one_person_hold_different_items_and_show_the_same(visit: Any, served: ServedPage) -> None:
     first = visit("ida").order("random")
     second = visit("ida", first).order("random")

@@ -41,7 +41,7 @@ export async function open() {
   more = true;
   asked = 0;
   set({ page: [], pageNumber: 0, cursor: 0, marked: new Set(), crossed: new Set(), end: null, total: null });
-  set({ loading: true, problem: null, moved: false, hasNext: false });
+  set({ loading: true, problem: null, moved: false, readWith: null, hasNext: false });
   if (get().view === "browse" && !get().subject) takeReadyOrder();
   await fetchPage(mine);
   if (mine !== turn) return;
@@ -183,7 +183,15 @@ async function read(mine) {
   more = said.more;
   put(withPending(said.items));
   set({ total: said.total, end: more ? null : "pool", problem: null });
+  if (get().readWith === null) set({ readWith: said.head });
+  lookWhetherMoved();
   if (ids.length) add(ids);
+}
+
+/** Say so if the order on show is one of an older head, whichever of the two was heard of first. */
+export function lookWhetherMoved() {
+  const { view, subject, readWith, heard } = get();
+  if (view === "browse" && !subject && readWith !== null && heard !== null && heard > readWith) set({ moved: true });
 }
 
 /** @type {ReturnType<typeof setTimeout>|undefined} */

@@ -3,7 +3,7 @@
 
 import { refreshRun } from "./actions.js";
 import { plural } from "./dom.js";
-import { lookAgain, open } from "./feed.js";
+import { lookAgain, lookWhetherMoved, open } from "./feed.js";
 import { hurry } from "./queue.js";
 import { get, set, watch } from "./store.js";
 import { toast } from "./toast.js";
@@ -14,8 +14,6 @@ const SETTLED_MS = 1600; // the server counts once a second at most
 
 let seq = -1;
 let standing = "";
-/** @type {number|null} */
-let version = null;
 /** @type {number|null} */
 let round = null;
 let trouble = "";
@@ -70,9 +68,8 @@ function listen() {
 function hear(said) {
   const before = get();
   set({ online: true, busy: said.busy || null });
-  const moved = version !== null && said.head && said.head.version !== version;
-  version = said.head ? said.head.version : version;
-  if (moved && before.view === "browse" && !before.subject) set({ moved: true });
+  if (said.head) set({ heard: said.head.version });
+  lookWhetherMoved();
   if (said.problem && said.problem !== trouble) toast(said.problem, { bad: true });
   trouble = said.problem || "";
   const fresh = said.batch && said.batch.round !== null ? said.batch.round : -1;

@@ -8,6 +8,8 @@ import { get, put } from "./store.js";
 
 /** @typedef {import("./store.js").Item} Item */
 
+const UNREAD = "the picture cannot be read";
+
 /** The small look of an item, for the gallery. @param {Item} item */
 export function small(item) {
   if (item.broken) return broken(item.broken);
@@ -65,6 +67,7 @@ function largeBroken(item, why) {
 /** @param {Item} item */
 function largePicture(item) {
   const image = pictureOf(item.id);
+  if (image.complete && !image.naturalWidth) return largeBroken(item, UNREAD); // it was fetched ahead
   const place = h("div", { class: "large-picture" });
   const arrive = () => {
     image.classList.toggle("tiny", image.naturalWidth <= 128 && image.naturalHeight <= 128);
@@ -77,8 +80,7 @@ function largePicture(item) {
     stand.onerror = () => stand.remove();
     place.append(stand);
     image.onload = arrive;
-    image.onerror = () => place.replaceWith(largeBroken(item, "the picture cannot be read"));
-    if (image.complete && !image.naturalWidth) image.onerror(new Event("error"));
+    image.onerror = () => place.replaceWith(largeBroken(item, UNREAD));
   }
   return place;
 }

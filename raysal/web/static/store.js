@@ -36,6 +36,8 @@ const state = {
   locked: false, // the token is no longer right
   /** what runs in the background @type {null|{stage: string, done: number, total: number}} */ busy: null,
   moved: false, // the head has moved since a ranking was read
+  /** version of the head that the first page of a ranking was read with @type {number|null} */ readWith: null,
+  /** version of the head that the server told of last @type {number|null} */ heard: null,
   hideLabelled: true,
   tileSize: "medium",
   yes: "",
