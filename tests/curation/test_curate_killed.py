@@ -42,7 +42,8 @@ size = 20
 """
 """All steps, in the order of configs/curate.toml."""
 PROGRAM = """
-import os, signal, sys
+import os, sys
+from killing import KILLED, exit_code_of, kill_before
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import raysal.curation.job, raysal.report.curation, torch, matplotlib.pyplot  # once, not in every child
 import sklearn.decomposition, sklearn.manifold, sklearn.neighbors
@@ -51,41 +52,20 @@ from raysal.cli import main
 raysal.curation.forecast.MEASURED_S, raysal.report.map_layout.MIN_TSNE_POINTS = 0.0015, 10**6  # as in conftest.py
 
 def command(step, place):
-    count = 0
-    def counted(real):
-        def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-        return call
-    for moment in ("replace", "fsync", "mkdir", "unlink"):
-        setattr(os, moment, counted(getattr(os, moment)))
+    calls = kill_before(step)
     os.chdir(place)
     sys.argv = ["raysal", "curate", "pool", "--config", "plan.toml", "-o", "all.parquet", "--rows", "all",
                 "--report", "report.json"]
     code = main()
     with open(f"{place}.count", "w") as file:
-        file.write(str(count))
+        file.write(str(calls()))
     return code
-
-def ended(step, place):
-    child = os.fork()  # nothing was computed before, so no thread is lost
-    if child == 0:
-        code = 1
-        try:
-            os.dup2(2, 1)
-            code = command(step, place)
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 for word in sys.argv[1:]:
     step, _, place = word.partition(":")
-    codes = [ended(int(step), place)]
-    while codes[-1] == -signal.SIGKILL:  # later and later, until it comes to its end
-        codes.append(ended(int(step) + len(codes), place))
+    codes = [exit_code_of(lambda: command(int(step), place))]
+    while codes[-1] == KILLED:  # later and later, until it comes to its end
+        codes.append(exit_code_of(lambda: command(int(step) + len(codes), place)))
     print(len(codes), codes[-1], flush=True)
 """
 NEVER = 0
@@ -131,6 +111,7 @@ def test_killed_at_many_moments_and_run_again_it_has_the_same_bytes(tmp_path: Pa
         shutil.copytree(tmp_path / "fresh", tmp_path / f"{moment}")
     done = commands([f"{moment}:{tmp_path / str(moment) / 'here'}" for moment in first])
     assert [code for _, code in done] == [0] * len(first)
+    assert min(runs for runs, _ in done) > 1, "each was killed at least once"
 
     for moment in first:
         assert written(tmp_path / f"{moment}" / "here") == wanted, moment

@@ -414,10 +414,11 @@ def test_numbers_are_ranked_by_what_is_known_of_them(pool, tmp_path) -> None:
     np.testing.assert_allclose(values, numbers.logits(vectors_of(pool))[:, 0], atol=1e-4)
 
 
-KILLED = """
-import os, signal, sys
+PROGRAM = """
+import sys
 from pathlib import Path
 import torch  # once, not in every child
+from killing import KILLED, exit_code_of, kill_before
 from raysal.config import FleetConfig
 from raysal.fleet import open_fleet
 from raysal.pool import Pool
@@ -427,33 +428,20 @@ from raysal.models.head import Head
 pool, head = Pool(sys.argv[1]), Head.load(Path(sys.argv[2]))
 
 def job(step, out):
-    count = 0
-    def counted(real):
-        def call(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-        return call
-    for moment in ("replace", "fsync", "mkdir", "unlink", "rmdir"):
-        setattr(os, moment, counted(getattr(os, moment)))
+    kill_before(step)
     options = Options(target=("class-1", "class-3"))
     with open_fleet(pool, FleetConfig(backend="local", partitions=3)) as fleet:
         rank_pool(pool, fleet, head, Path(out), options, page_rows=500, run_rows=800)
+    return 0
 
 for word in sys.argv[4:]:
     step, _, name = word.partition(":")
     step, out = int(step), sys.argv[3] + "/" + name
-    child = os.fork()  # nothing was computed before, so no thread is lost
-    if child == 0:
-        job(step, out)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = exit_code_of(lambda: job(step, out))
     print(code)
     if code == 0:
         break
-    assert code == -signal.SIGKILL, (step, code)
+    assert code == KILLED, (step, code)
 """
 LARGER = {"page_rows": 500, "run_rows": 800}
 
@@ -461,7 +449,7 @@ LARGER = {"page_rows": 500, "run_rows": 800}
 def killed(pool: Pool, head: Head, folder: Path, steps: Iterable[tuple[int, str]]) -> list[int]:
     """Kill a job at each of these system calls, in the folder of this name; return the exit codes."""
     of_pool(head, pool).save(folder / "head")
-    done = python(KILLED, pool.path, folder / "head", folder, *(f"{step}:{name}" for step, name in steps))
+    done = python(PROGRAM, pool.path, folder / "head", folder, *(f"{step}:{name}" for step, name in steps))
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
 
